@@ -1,0 +1,62 @@
+//! What can go wrong.
+
+use std::time::Duration;
+
+/// Why a table refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FibError {
+    /// The configuration asks for more second-level groups than an entry can name.
+    #[error("`groups` is {asked}, but a table can name at most {limit}: configure fewer")]
+    TooManyGroups {
+        /// The number configured.
+        asked: u16,
+        /// The most that is possible.
+        limit: u16,
+    },
+
+    /// The system gave no address space for a part of the table.
+    #[error("no memory for the {bytes} bytes of the {part}: raise the process's memory limit")]
+    OutOfMemory {
+        /// Which part of the table.
+        part: &'static str,
+        /// Its size in bytes.
+        bytes: usize,
+    },
+
+    /// As many readers are registered as were configured.
+    #[error("all {limit} readers are registered: drop one, or raise `readers`")]
+    ReadersExhausted {
+        /// The configured number of readers.
+        limit: usize,
+    },
+
+    /// A prefix longer than /24 needs a second-level group and none is free.
+    #[error(
+        "no second-level group is free for a prefix longer than /24: of {limit}, {used} are in \
+         use and {held} are held up by {lagging} readers; raise `groups`, or have the readers \
+         call quiescent() once a batch and offline() before they sleep"
+    )]
+    GroupsExhausted {
+        /// The configured number of groups.
+        limit: u16,
+        /// Groups that hold routes.
+        used: u16,
+        /// Groups that are retired but that a reader may still be looking into.
+        held: u16,
+        /// Readers that have not been quiescent since the oldest of those was retired.
+        lagging: usize,
+    },
+
+    /// A flush ended before every reader had been quiescent.
+    #[error(
+        "{lagging} readers were not quiescent within {waited:?}: have them call quiescent() once \
+         a batch and offline() before they sleep"
+    )]
+    ReadersLagging {
+        /// Readers that have not been quiescent since the flush began.
+        lagging: usize,
+        /// How long the writer waited.
+        waited: Duration,
+    },
+}

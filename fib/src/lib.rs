@@ -1,0 +1,39 @@
+//! Longest-prefix match for a packet switch: an address goes in, the index of a next hop comes out.
+//!
+//! One writer changes a table in place while many readers look addresses up without a lock, an
+//! allocation or a wait. The crate does no I/O and knows nothing of what a next hop is: it maps
+//! prefixes to a [`NextHopIndex`], and the caller keeps the table of next hops.
+//!
+//! - [`Fib4Writer`] and [`Fib4Reader`]: IPv4, in [`v4`], a DIR-24-8 table.
+//!
+//! ```
+//! use shunt_fib::{Fib4Config, Fib4Writer, NextHopIndex};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut writer = Fib4Writer::new(Fib4Config::default())?;
+//! let reader = writer.reader()?;
+//! let hop = NextHopIndex::new(7).ok_or("out of range")?;
+//! writer.insert("10.1.0.0/16".parse()?, hop)?;
+//!
+//! assert_eq!(reader.lookup("10.1.2.3".parse()?), Some(hop));
+//!
+//! // On the street: a batch at a time, then say that nothing of it is held any more.
+//! let addresses = [0x0a01_0203, 0x0a02_0203];
+//! let mut raw = [0; 2];
+//! reader.lookup_batch(&addresses, &mut raw);
+//! assert_eq!(raw.map(NextHopIndex::from_raw), [Some(hop), None]);
+//! reader.quiescent();
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod next_hop;
+mod qsbr;
+pub mod v4;
+
+pub use error::FibError;
+pub use next_hop::NextHopIndex;
+pub use v4::{Fib4Config, Fib4Memory, Fib4Reader, Fib4Writer, Footprint, GroupUse};

@@ -1,0 +1,80 @@
+//! Lookups.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::table::Table;
+use crate::NextHopIndex;
+use crate::qsbr::Registration;
+
+/// A reader of an IPv4 table, made by [`Fib4Writer::reader`](super::Fib4Writer::reader).
+///
+/// It belongs to one thread at a time: it can be sent, but neither shared nor cloned. Dropping it
+/// unregisters it. It goes on working, on a table that no longer changes, when the writer is gone.
+///
+/// A reader must call [`quiescent`](Self::quiescent) once a batch, and
+/// [`offline`](Self::offline) before it sleeps. One that does neither makes no lookup wrong, but
+/// keeps retired second-level groups from being used again, until insertions fail.
+#[derive(Debug)]
+pub struct Fib4Reader {
+    table: Arc<Table>,
+    registration: Registration,
+}
+
+impl Fib4Reader {
+    pub(super) fn new(table: Arc<Table>, registration: Registration) -> Self {
+        Self {
+            table,
+            registration,
+        }
+    }
+
+    /// The next hop of the longest prefix that `address` lies in.
+    ///
+    /// Brings an offline reader online.
+    #[inline]
+    pub fn lookup(&self, address: Ipv4Addr) -> Option<NextHopIndex> {
+        self.ensure_online();
+        NextHopIndex::from_raw(self.table.lookup(u32::from(address)))
+    }
+
+    /// Looks up each of `addresses` (in host byte order) and writes its result to the same place
+    /// in `raw`: 0 for a miss, else the next hop's index plus 1 (see
+    /// [`NextHopIndex::from_raw`]).
+    ///
+    /// Any length will do; from about 16 addresses on, most of their cache misses overlap. If the
+    /// lengths differ, the shorter one counts, and the rest of `raw` is left as it is.
+    ///
+    /// Brings an offline reader online.
+    #[inline]
+    pub fn lookup_batch(&self, addresses: &[u32], raw: &mut [u16]) {
+        self.ensure_online();
+        self.table.lookup_batch(addresses, raw);
+    }
+
+    /// Tells the writer that this reader is between lookups and holds no result of before that it
+    /// still wants to be consistent with what it looks up next. To be called once a batch. Does
+    /// nothing while offline.
+    #[inline]
+    pub fn quiescent(&self) {
+        self.registration.quiescent();
+    }
+
+    /// Leaves, before a sleep: the writer does not wait for this reader until the next lookup or
+    /// [`online`](Self::online).
+    pub fn offline(&self) {
+        self.registration.offline();
+    }
+
+    /// Comes back after [`offline`](Self::offline). Does nothing while online.
+    pub fn online(&self) {
+        self.registration.online();
+    }
+
+    #[inline]
+    fn ensure_online(&self) {
+        if !self.registration.is_online() {
+            self.registration.online();
+        }
+    }
+}
