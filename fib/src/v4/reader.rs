@@ -15,6 +15,16 @@ use crate::qsbr::Registration;
 /// A reader must call [`quiescent`](Self::quiescent) once a batch, and
 /// [`offline`](Self::offline) before it sleeps. One that does neither makes no lookup wrong, but
 /// keeps retired second-level groups from being used again, until insertions fail.
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<shunt_fib::Fib4Reader>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn cloned<T: Clone>() {}
+/// cloned::<shunt_fib::Fib4Reader>();
+/// ```
 #[derive(Debug)]
 pub struct Fib4Reader {
     table: Arc<Table>,

@@ -1,0 +1,5 @@
+//! The IPv4 table from outside: its answers, and its readers beside its writer.
+
+mod oracle;
+mod readers;
+mod updates;
