@@ -327,7 +327,7 @@ mod storm {
                 state ^= state >> 17;
                 state ^= state << 5;
                 let low = if state & 0x300 == 0 { 5 } else { state & 0xff };
-                *address = 0x0a00_0000 | (state >> 16) % SLOTS << 8 | low;
+                *address = 0x0a00_0000 | ((state >> 16) % SLOTS) << 8 | low;
             }
             reader.lookup_batch(&addresses, &mut raw);
             let single = addresses.map(|address| reader.lookup(address.into()));
@@ -383,7 +383,7 @@ fn readers_see_old_or_new_while_the_writer_churns() {
                     assert_eq!(writer.remove(net), Ok(Some(hop)));
                 }
             }
-            if turns % 16 == 0 {
+            if turns.is_multiple_of(16) {
                 writer
                     .insert(base(), hop(BASE[turns as usize / 16 % 2]))
                     .unwrap();

@@ -404,7 +404,7 @@ fn a_small_table_takes_little_memory() {
     for _ in 0..100 {
         for pod in 0..2 {
             let net = net(0x0a02_0000 + (pod << 8), 32);
-            pair.insert(net, hop(1));
+            pair.insert_with_room(net, hop(1));
             pair.remove(net);
             pair.reader.quiescent();
         }
