@@ -70,8 +70,8 @@ impl Fib4Reader {
         self.registration.quiescent();
     }
 
-    /// Leaves, before a sleep: the writer does not wait for this reader until the next lookup or
-    /// [`online`](Self::online).
+    /// Leaves, before a sleep, holding no result that it still wants: the writer does not wait for
+    /// this reader until the next lookup or [`online`](Self::online).
     pub fn offline(&self) {
         self.registration.offline();
     }
