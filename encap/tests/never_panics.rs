@@ -1,0 +1,202 @@
+//! Any bytes, through every view, getter and setter: an error or a value, never a panic.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use shunt_encap::{
+    ArpOperation, ArpPacket, ArpRepr, Checksum, Ecn, EthernetFrame, EthernetRepr, Ipv4Packet,
+    Ipv4Repr, Ipv6Packet, Ipv6Repr, OuterHeader, PartialChecksum, TcpPacket, UdpPacket, UdpRepr,
+    VxlanHeader, VxlanRepr, complete_l4_v4, flow_hash_v4, is_partial_l4_v4,
+};
+
+const A: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
+const B: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 3);
+
+/// Random bytes, many of which open like a sound header so that the later checks are reached too.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let openings = prop_oneof![
+        Just(vec![]),
+        Just(vec![0x45]),
+        (5u8..16, any::<u8>(), 0u8..2, any::<u8>()).prop_map(|(ihl, tos, high, low)| vec![
+            0x40 | ihl,
+            tos,
+            high,
+            low
+        ]),
+        Just(vec![0x60, 0, 0, 0, 0]),
+        Just(vec![0x08, 0, 0, 0]),
+        Just(vec![0, 1, 8, 0, 6, 4, 0]),
+    ];
+    (openings, vec(any::<u8>(), 0..160)).prop_map(|(mut bytes, rest)| {
+        bytes.extend(rest);
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn ethernet(mut data in bytes(), mac: [u8; 6], word: u16) {
+        let Ok(mut frame) = EthernetFrame::new_checked(&mut data[..]) else {
+            prop_assert!(data.len() < 14);
+            return Ok(());
+        };
+        let length = frame.payload().len();
+        frame.set_dst(mac);
+        frame.set_src(mac);
+        frame.set_ethertype(word);
+        prop_assert_eq!(frame.payload_mut().len(), length);
+        prop_assert_eq!(
+            EthernetRepr::parse(&frame),
+            EthernetRepr { dst: mac, src: mac, ethertype: word }
+        );
+        prop_assert_eq!(frame.into_inner().len(), length + 14);
+    }
+
+    #[test]
+    fn arp(mut data in bytes(), mac: [u8; 6], word: u32) {
+        let Ok(mut packet) = ArpPacket::new_checked(&mut data[..]) else { return Ok(()) };
+        let repr = ArpRepr {
+            operation: ArpOperation::Reply,
+            sender_hardware_addr: mac,
+            sender_protocol_addr: Ipv4Addr::from(word),
+            target_hardware_addr: [0; 6],
+            target_protocol_addr: A,
+        };
+        packet.set_operation(repr.operation);
+        packet.set_sender_hardware_addr(repr.sender_hardware_addr);
+        packet.set_sender_protocol_addr(repr.sender_protocol_addr);
+        packet.set_target_hardware_addr(repr.target_hardware_addr);
+        packet.set_target_protocol_addr(repr.target_protocol_addr);
+        prop_assert_eq!(ArpRepr::parse(&packet), repr);
+        prop_assert!(packet.into_inner().len() >= 28);
+    }
+
+    #[test]
+    fn ipv4(mut data in bytes(), available in 0usize..70_000, tos: u8, word: u16, address: u32) {
+        if let Ok(head) = Ipv4Packet::new_checked_head(&data[..], available) {
+            prop_assert!(head.payload().len() + head.header_len() <= data.len());
+            let _ = (Ipv4Repr::parse(&head), head.verify_checksum());
+        }
+        let Ok(mut packet) = Ipv4Packet::new_checked(&mut data[..]) else { return Ok(()) };
+        let (header_len, total_len) = (packet.header_len(), usize::from(packet.total_len()));
+        prop_assert_eq!(packet.options().len(), header_len - 20);
+        prop_assert_eq!(packet.payload().len(), total_len - header_len);
+        prop_assert_eq!(packet.dscp() << 2 | packet.ecn() as u8, packet.tos());
+        packet.set_tos(tos);
+        packet.set_dscp(tos);
+        packet.set_ecn(Ecn::from_tos(tos));
+        packet.set_ident(word);
+        packet.set_fragment(tos & 1 == 1, tos & 2 == 2, word);
+        packet.set_ttl(tos);
+        packet.set_protocol(tos);
+        packet.set_src(Ipv4Addr::from(address));
+        packet.set_dst(Ipv4Addr::from(!address));
+        packet.set_checksum(word);
+        packet.fill_checksum();
+        prop_assert!(packet.verify_checksum());
+        prop_assert_eq!(packet.decrement_ttl().is_ok(), tos > 1);
+        packet.set_tos_incremental(!tos);
+        prop_assert!(packet.verify_checksum());
+        prop_assert_eq!(packet.options_mut().len(), header_len - 20);
+        prop_assert_eq!(packet.payload_mut().len(), total_len - header_len);
+        packet.set_total_len(word);
+        prop_assert!(packet.payload().len() <= usize::from(word));
+        prop_assert!(Ipv4Repr::parse(&packet).payload_len <= word);
+    }
+
+    #[test]
+    fn ipv6(mut data in bytes(), class: u8, word: u16, address: u128) {
+        let Ok(mut packet) = Ipv6Packet::new_checked(&mut data[..]) else { return Ok(()) };
+        prop_assert_eq!(packet.payload().len(), usize::from(packet.payload_len()));
+        packet.set_traffic_class(class);
+        packet.set_next_header(class);
+        packet.set_hop_limit(class);
+        packet.set_src(Ipv6Addr::from(address));
+        packet.set_dst(Ipv6Addr::from(!address));
+        packet.set_payload_len(word);
+        prop_assert!(packet.payload().len() <= usize::from(word));
+        let repr = Ipv6Repr::parse(&packet);
+        prop_assert_eq!((repr.traffic_class, repr.payload_len), (class, word));
+    }
+
+    #[test]
+    fn udp(mut data in bytes(), length in 0u16..200, word: u16) {
+        if let Some(field) = data.get_mut(4..6) {
+            field.copy_from_slice(&length.to_be_bytes());
+        }
+        let Ok(mut packet) = UdpPacket::new_checked(&mut data[..]) else { return Ok(()) };
+        prop_assert_eq!(packet.payload().len() + 8, usize::from(length));
+        packet.set_src_port(word);
+        packet.set_dst_port(!word);
+        packet.fill_checksum_v4(A, B);
+        prop_assert!(packet.verify_checksum_v4(A, B));
+        prop_assert_eq!(packet.payload_mut().len() + 8, usize::from(length));
+        packet.set_checksum(word);
+        packet.set_length(word);
+        let _ = (packet.verify_checksum_v4(A, B), UdpRepr::parse(&packet));
+        packet.fill_checksum_v4(A, B);
+    }
+
+    #[test]
+    fn tcp(mut data in bytes(), data_offset: u8, word: u16) {
+        if let Some(field) = data.get_mut(12) {
+            *field = data_offset;
+        }
+        let Ok(mut packet) = TcpPacket::new_checked(&mut data[..]) else { return Ok(()) };
+        prop_assert!(packet.header_len() >= 20);
+        packet.set_src_port(word);
+        packet.set_dst_port(!word);
+        packet.set_flags(data_offset);
+        packet.set_checksum(word);
+        packet.fill_checksum_v4(A, B);
+        prop_assert!(packet.verify_checksum_v4(A, B));
+        let payload_len = packet.payload().len();
+        prop_assert_eq!(packet.header_len() + payload_len, packet.into_inner().len());
+    }
+
+    #[test]
+    fn vxlan(mut data in bytes(), vni: u32) {
+        let Ok(mut header) = VxlanHeader::new_checked(&mut data[..]) else { return Ok(()) };
+        prop_assert_eq!((header.flags(), header.reserved1(), header.reserved2()), (8, 0, 0));
+        let before = header.vni();
+        let set = header.set_vni(vni);
+        prop_assert_eq!(set.is_ok(), vni < 1 << 24);
+        prop_assert_eq!(header.vni(), if set.is_ok() { vni } else { before });
+        prop_assert_eq!(VxlanRepr::parse(&header).vni, header.vni());
+        prop_assert_eq!(header.payload().len() + 8, header.into_inner().len());
+    }
+
+    #[test]
+    fn sums_and_hashes(mut data in bytes(), start: u16, offset: u16) {
+        let before = data.clone();
+        let _ = flow_hash_v4(&data);
+        let completed = complete_l4_v4(&mut data);
+        if completed != Ok(true) {
+            prop_assert_eq!(&data, &before);
+        }
+        let _ = is_partial_l4_v4(&data);
+        for (start, offset) in [(start, offset), (start % 200, offset % 200)] {
+            let place = PartialChecksum { start, offset };
+            if place.complete(&mut data).is_err() {
+                prop_assert!(usize::from(offset) + 2 > data.len() || usize::from(start) > data.len());
+            }
+        }
+        prop_assert_ne!(Checksum::new().add(&data).finish_udp(), 0);
+    }
+
+    #[test]
+    fn emitting_into_any_length(length in 0usize..80, word: u16, vni: u32) {
+        let mut out = vec![0u8; length];
+        let frame = EthernetRepr { dst: [1; 6], src: [2; 6], ethertype: word };
+        prop_assert_eq!(frame.emit(&mut out).is_ok(), length >= 14);
+        let arp = ArpRepr::request([1; 6], A, B);
+        prop_assert_eq!(arp.emit(&mut out).is_ok(), length >= 28);
+        let udp = UdpRepr { src_port: word, dst_port: word, payload_len: word };
+        prop_assert_eq!(udp.emit(&mut out).is_ok(), length >= 8 && word <= 65535 - 8);
+        prop_assert_eq!(VxlanRepr { vni }.emit(&mut out).is_ok(), length >= 8 && vni < 1 << 24);
+        let plain = OuterHeader::ethernet([1; 6], [2; 6], word);
+        prop_assert_eq!(plain.write(&mut out, word, 0, vni, word).is_ok(), length == 14);
+        prop_assert!(plain.fill_udp_checksum(&mut out, Checksum::new()).is_ok());
+    }
+}
