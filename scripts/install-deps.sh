@@ -1,0 +1,40 @@
+#!/bin/bash
+# Installs the Debian packages that building, testing and the demo need, and only those missing.
+# With nothing missing it needs neither root nor a network.
+set -euo pipefail
+
+# What must be there, and the package that brings it.
+wanted="
+cc gcc
+make make
+ip iproute2
+bridge iproute2
+setpriv util-linux
+ping iputils-ping
+tcpdump tcpdump
+tshark tshark
+ethtool ethtool
+curl curl
+/usr/bin/python3 python3
+"
+
+missing=()
+while read -r program package; do
+    [ -n "$program" ] || continue
+    command -v "$program" >/dev/null || missing+=("$package")
+done <<<"$wanted"
+
+if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
+    echo "Rust is missing: install it as https://rustup.rs says, then run this again" >&2
+    exit 1
+fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing packages: ${missing[*]}: run this as root, or install them yourself" >&2
+    exit 1
+fi
+echo "installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
