@@ -139,12 +139,18 @@ fn sum_native(bytes: &[u8]) -> u64 {
         let word = native(word);
         sum = sum.wrapping_add((word & 0xffff_ffff) + (word >> 32));
     }
-    let mut tail = [0u8; 8];
-    for (to, from) in tail.iter_mut().zip(words.remainder()) {
-        *to = *from;
+    let mut rest = words.remainder();
+    if let Some((word, behind)) = rest.split_first_chunk() {
+        sum = sum.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+        rest = behind;
     }
-    let tail = u64::from_ne_bytes(tail);
-    sum = sum.wrapping_add((tail & 0xffff_ffff) + (tail >> 32));
+    if let Some((word, behind)) = rest.split_first_chunk() {
+        sum = sum.wrapping_add(u64::from(u16::from_ne_bytes(*word)));
+        rest = behind;
+    }
+    if let Some(last) = rest.first() {
+        sum = sum.wrapping_add(u64::from(u16::from_ne_bytes([*last, 0])));
+    }
     lanes.iter().fold(sum, |sum, lane| sum.wrapping_add(*lane))
 }
 
