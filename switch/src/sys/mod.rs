@@ -1,0 +1,13 @@
+//! What only system calls without a safe wrapper can do: TAP devices and interface ioctls. With
+//! `shunt-afxdp` the only place of `unsafe`; threads in other network namespaces live here too.
+
+#![allow(unsafe_code)]
+
+pub mod interface;
+pub mod netns;
+pub mod tap;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use netns::in_netns;
+pub use tap::{Tap, TapError};
