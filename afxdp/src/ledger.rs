@@ -1,0 +1,157 @@
+//! What a socket has given to the kernel, so that no chunk is lost and none is believed twice.
+
+use std::sync::Arc;
+
+use crate::frame::Frame;
+use crate::pool::Pool;
+use crate::umem::Umem;
+
+/// Which chunks the kernel holds: one bit per chunk of the UMEM.
+pub(crate) struct Ledger {
+    bits: Box<[u64]>,
+    held: usize,
+}
+
+impl Ledger {
+    fn new(chunks: usize) -> Self {
+        Self {
+            bits: vec![0; chunks.div_ceil(64)].into(),
+            held: 0,
+        }
+    }
+
+    /// The caller's chunk goes to the kernel.
+    pub(crate) fn give(&mut self, chunk: u32) {
+        if let Some(word) = self.bits.get_mut(chunk as usize / 64) {
+            *word |= 1 << (chunk % 64);
+            self.held += 1;
+        }
+    }
+
+    /// The kernel returned a chunk: true when it had it, which makes the caller its owner.
+    #[must_use]
+    pub(crate) fn take(&mut self, chunk: u32) -> bool {
+        let bit = 1 << (chunk % 64);
+        match self.bits.get_mut(chunk as usize / 64) {
+            Some(word) if *word & bit != 0 => {
+                *word &= !bit;
+                self.held -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Number of chunks the kernel holds.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// All chunks the kernel holds, now the caller's.
+    fn drain(&mut self) -> Vec<u32> {
+        let mut chunks = Vec::with_capacity(self.held);
+        for (index, word) in self.bits.iter_mut().enumerate() {
+            while *word != 0 {
+                chunks.push(index as u32 * 64 + word.trailing_zeros());
+                *word &= *word - 1;
+            }
+        }
+        self.held = 0;
+        chunks
+    }
+}
+
+/// A multi-buffer frame of which the kernel has not delivered the end yet.
+pub(crate) struct Partial {
+    pub(crate) frame: Frame,
+    pub(crate) last: u32,
+}
+
+/// The chunks of a socket: those the kernel holds and those of an unfinished frame. What is left
+/// goes to the depot when this is dropped, which must be after the socket was closed.
+pub(crate) struct Holdings {
+    pub(crate) umem: Arc<Umem>,
+    pub(crate) ledger: Ledger,
+    pub(crate) partial: Option<Partial>,
+}
+
+impl Holdings {
+    pub(crate) fn new(umem: &Arc<Umem>) -> Self {
+        Self {
+            umem: umem.clone(),
+            ledger: Ledger::new(umem.chunks()),
+            partial: None,
+        }
+    }
+
+    /// Takes everything back, into the depot when `pool` is of another UMEM. Returns the number of
+    /// chunks the kernel held.
+    pub(crate) fn reclaim(mut self, pool: &mut Pool) -> usize {
+        if pool.umem().tag() == self.umem.tag() {
+            self.give_back(pool)
+        } else {
+            let umem = self.umem.clone();
+            self.give_back(&mut Pool::new(&umem))
+        }
+    }
+
+    fn give_back(&mut self, pool: &mut Pool) -> usize {
+        if let Some(partial) = self.partial.take() {
+            pool.free(partial.frame);
+        }
+        let chunks = self.ledger.drain();
+        for &chunk in &chunks {
+            pool.free_chunk(chunk);
+        }
+        chunks.len()
+    }
+}
+
+impl Drop for Holdings {
+    fn drop(&mut self) {
+        let umem = self.umem.clone();
+        self.give_back(&mut Pool::new(&umem));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::UmemConfig;
+
+    #[test]
+    fn a_chunk_is_taken_once() {
+        let mut ledger = Ledger::new(130);
+        for chunk in [0, 63, 64, 129] {
+            ledger.give(chunk);
+        }
+        assert_eq!(ledger.held(), 4);
+        assert!(ledger.take(64));
+        assert!(!ledger.take(64));
+        assert!(!ledger.take(1));
+        assert!(!ledger.take(u32::MAX));
+        assert_eq!(ledger.drain(), [0, 63, 129]);
+        assert_eq!(ledger.held(), 0);
+    }
+
+    #[test]
+    fn dropped_holdings_return_to_the_depot() {
+        let config = UmemConfig {
+            chunk_size: 2048,
+            chunks: 32,
+            headroom: 0,
+        };
+        let umem = Umem::new(config).unwrap();
+        let mut pool = Pool::new(&umem);
+        let mut holdings = Holdings::new(&umem);
+        for _ in 0..5 {
+            holdings.ledger.give(pool.alloc_chunk().unwrap());
+        }
+        let frame = pool.alloc().unwrap();
+        holdings.partial = Some(Partial { frame, last: 0 });
+        drop(pool);
+        assert_eq!(umem.available(), 26);
+        drop(holdings);
+        assert_eq!(umem.available(), 32);
+    }
+}

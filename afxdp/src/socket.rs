@@ -1,0 +1,537 @@
+//! One AF_XDP socket: one queue of one device, its four rings, and the ledger of the chunks the
+//! kernel holds for it.
+
+use std::io;
+use std::ops::AddAssign;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::ledger::{Holdings, Partial};
+use crate::pool::Pool;
+use crate::ring::{Descriptor, XDP_PKT_CONTD};
+use crate::sys::{netdev, xsk};
+use crate::umem::Umem;
+
+/// Most segments of a frame the kernel transmits in copy mode: one in the head of the skb and
+/// `MAX_SKB_FRAGS` (17 unless the kernel was built otherwise) pages (`xsk_build_skb` in
+/// `net/xdp/xsk.c`).
+pub const MAX_TX_SEGMENTS: usize = 18;
+
+/// Shortest frame handed to the kernel: an Ethernet header (`ETH_HLEN`).
+const MIN_FRAME: usize = 14;
+
+/// How often and how long `close` waits for frames on their way out.
+const DRAIN: (u32, Duration) = (25, Duration::from_micros(200));
+
+/// Shape of a socket. All ring sizes are in entries, powers of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketConfig {
+    /// Queue of the device.
+    pub queue: u32,
+    /// Receive ring.
+    pub rx_size: u32,
+    /// Transmit ring.
+    pub tx_size: u32,
+    /// Fill ring, at least `rx_frames`.
+    pub fill_size: u32,
+    /// Completion ring.
+    pub completion_size: u32,
+    /// Chunks the kernel is to hold for receiving.
+    pub rx_frames: u32,
+    /// Transmit frames of several segments. (Received ones are assembled in any case.)
+    pub multi_buffer: bool,
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self {
+            queue: 0,
+            rx_size: 1024,
+            tx_size: 1024,
+            fill_size: 1024,
+            completion_size: 1024,
+            rx_frames: 1024,
+            multi_buffer: false,
+        }
+    }
+}
+
+/// Counters of a socket or, summed, of a device. The first six are the kernel's (`struct
+/// xdp_statistics`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Dropped by the kernel for other reasons than the ones below.
+    pub rx_dropped: u64,
+    /// Fill ring entries the kernel found invalid.
+    pub rx_invalid_descs: u64,
+    /// TX descriptors the kernel found invalid.
+    pub tx_invalid_descs: u64,
+    /// Dropped because the RX ring was full.
+    pub rx_ring_full: u64,
+    /// Attempts to receive with an empty fill ring.
+    pub rx_fill_ring_empty_descs: u64,
+    /// Attempts to transmit with an empty TX ring.
+    pub tx_ring_empty_descs: u64,
+    /// Descriptors from the kernel that were out of bounds or not of a chunk given to it.
+    pub bad_descriptors: u64,
+    /// Frames that can never be sent: shorter than an Ethernet header, too many segments, or of
+    /// another UMEM. They went back to the pool.
+    pub tx_rejected: u64,
+}
+
+impl AddAssign for Statistics {
+    fn add_assign(&mut self, other: Self) {
+        self.rx_dropped += other.rx_dropped;
+        self.rx_invalid_descs += other.rx_invalid_descs;
+        self.tx_invalid_descs += other.tx_invalid_descs;
+        self.rx_ring_full += other.rx_ring_full;
+        self.rx_fill_ring_empty_descs += other.rx_fill_ring_empty_descs;
+        self.tx_ring_empty_descs += other.tx_ring_empty_descs;
+        self.bad_descriptors += other.bad_descriptors;
+        self.tx_rejected += other.tx_rejected;
+    }
+}
+
+/// What closing a socket or device brought back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Closed {
+    /// Chunks the kernel still held, taken back.
+    pub reclaimed: usize,
+}
+
+/// A socket bound to one queue of one device.
+///
+/// Dropping it gives all its chunks back to the depot of the UMEM, as [`Socket::close`] does to a
+/// pool.
+pub struct Socket {
+    // In the order of dropping: the kernel has let go of the chunks when they are taken back.
+    rings: xsk::Rings,
+    holdings: Holdings,
+    config: SocketConfig,
+    /// Chunks the kernel holds for receiving, and for transmitting.
+    filled: u32,
+    sending: u32,
+    /// Descriptors are discarded up to the end of a frame that had a bad one.
+    skipping: bool,
+    bad_descriptors: u64,
+    tx_rejected: u64,
+    dead: bool,
+}
+
+impl Socket {
+    /// Opens a socket on a queue of `device` and fills its fill ring from `pool`. The UMEM is
+    /// registered with the kernel if it was not yet. Waits up to a quarter of a second for the
+    /// queue of a socket that was just closed.
+    ///
+    /// # Errors
+    /// See [`Error`]; all is undone.
+    pub fn open(
+        umem: &Arc<Umem>,
+        device: &str,
+        config: SocketConfig,
+        pool: &mut Pool,
+    ) -> Result<Self, Error> {
+        check(&config)?;
+        if pool.umem().tag() != umem.tag() {
+            return Err(Error::Config(
+                "the pool is of another UMEM than the socket".to_owned(),
+            ));
+        }
+        let fail = |operation| {
+            move |error: io::Error| Error::from_kernel(operation, device, "CAP_NET_ADMIN", error)
+        };
+        let ifindex = netdev::ifindex(device).map_err(fail("looking up the device"))?;
+        if !netdev::is_up(device).map_err(fail("reading the flags"))? {
+            return Err(Error::DeviceDown {
+                device: device.to_owned(),
+            });
+        }
+        // Twice, as the kernel counts its own overhead too.
+        let send_buffer = (config.tx_size as usize).saturating_mul(umem.chunk_size() * 2);
+        let rings = umem.with_anchor(|anchor, multi_buffer| {
+            if config.multi_buffer && !multi_buffer {
+                return Err(Error::Config(
+                    "this kernel has no multi-buffer AF_XDP (Linux 6.6); set multi_buffer = false"
+                        .to_owned(),
+                ));
+            }
+            xsk::open(anchor, device, ifindex, &config, send_buffer)
+        })?;
+        let mut socket = Self::over(umem, rings, config);
+        socket.refill(pool);
+        let available = socket.filled;
+        if available < config.rx_frames {
+            let (queue, needed) = (config.queue, config.rx_frames);
+            let _ = socket.close(pool);
+            return Err(Error::PoolTooSmall {
+                device: device.to_owned(),
+                queue,
+                needed,
+                available,
+            });
+        }
+        Ok(socket)
+    }
+
+    fn over(umem: &Arc<Umem>, rings: xsk::Rings, config: SocketConfig) -> Self {
+        Self {
+            rings,
+            holdings: Holdings::new(umem),
+            config,
+            filled: 0,
+            sending: 0,
+            skipping: false,
+            bad_descriptors: 0,
+            tx_rejected: 0,
+            dead: false,
+        }
+    }
+
+    /// The queue this socket is bound to.
+    pub fn queue(&self) -> u32 {
+        self.config.queue
+    }
+
+    /// Receives up to `max` frames into `out`, never beyond its capacity, and refills the fill
+    /// ring from `pool`. Returns the number of frames. Does nothing when `pool` is of another UMEM.
+    pub fn rx(&mut self, pool: &mut Pool, out: &mut Vec<Frame>, max: usize) -> usize {
+        if pool.umem().tag() != self.holdings.umem.tag() {
+            return 0;
+        }
+        let room = max.min(out.capacity() - out.len());
+        let mut received = 0;
+        while received < room {
+            let Some(descriptor) = self.rings.rx.pop() else {
+                break;
+            };
+            if let Some(frame) = self.receive(pool, descriptor) {
+                out.push(frame);
+                received += 1;
+            }
+        }
+        self.rings.rx.release();
+        self.refill(pool);
+        received
+    }
+
+    /// Takes one descriptor of the RX ring; returns the frame it ends.
+    fn receive(&mut self, pool: &mut Pool, descriptor: Descriptor) -> Option<Frame> {
+        let more = descriptor.options & XDP_PKT_CONTD != 0;
+        let Some((chunk, head, len)) = self.check_rx(pool, descriptor) else {
+            self.bad_descriptors += 1;
+            self.discard_partial(pool);
+            self.skipping = more;
+            return None;
+        };
+        if self.skipping {
+            pool.free_chunk(chunk);
+            self.skipping = more;
+            return None;
+        }
+        let partial = match self.holdings.partial.take() {
+            None => Partial {
+                frame: Frame::new(&self.holdings.umem, chunk, head, len),
+                last: chunk,
+            },
+            Some(mut partial) => {
+                if !partial
+                    .frame
+                    .chain(&self.holdings.umem, &mut partial.last, chunk, head, len)
+                {
+                    self.bad_descriptors += 1;
+                    pool.free_chunk(chunk);
+                    pool.free(partial.frame);
+                    self.skipping = more;
+                    return None;
+                }
+                partial
+            }
+        };
+        if more {
+            self.holdings.partial = Some(partial);
+            return None;
+        }
+        Some(partial.frame)
+    }
+
+    /// Checks a received descriptor against UMEM and ledger. A chunk that the kernel did hold is
+    /// taken back in any case; it is returned, and now ours, when the descriptor is valid.
+    fn check_rx(&mut self, pool: &mut Pool, descriptor: Descriptor) -> Option<(u32, u16, u16)> {
+        let chunk = u32::try_from(descriptor.addr >> self.holdings.umem.chunk_shift()).ok()?;
+        if !self.holdings.ledger.take(chunk) {
+            return None;
+        }
+        self.filled = self.filled.saturating_sub(1);
+        let size = self.holdings.umem.chunk_size() as u64;
+        let head = descriptor.addr & (size - 1);
+        if descriptor.len == 0 || head + u64::from(descriptor.len) > size {
+            pool.free_chunk(chunk);
+            return None;
+        }
+        Some((chunk, head as u16, descriptor.len as u16))
+    }
+
+    fn discard_partial(&mut self, pool: &mut Pool) {
+        if let Some(partial) = self.holdings.partial.take() {
+            pool.free(partial.frame);
+        }
+    }
+
+    /// Gives the kernel chunks to receive into, up to the quota.
+    fn refill(&mut self, pool: &mut Pool) {
+        let rings = &mut self.rings;
+        let want = self.config.rx_frames.saturating_sub(self.filled);
+        if want == 0 {
+            return;
+        }
+        let mut given = 0;
+        for _ in 0..want.min(rings.fill.free(want)) {
+            let Some(chunk) = pool.alloc_chunk() else {
+                break;
+            };
+            if !rings
+                .fill
+                .push(u64::from(chunk) << self.holdings.umem.chunk_shift())
+            {
+                pool.free_chunk(chunk);
+                break;
+            }
+            self.holdings.ledger.give(chunk);
+            given += 1;
+        }
+        if given == 0 {
+            return;
+        }
+        self.filled += given;
+        rings.fill.submit();
+        if rings.fill.needs_wakeup() {
+            let result = xsk::wake_rx(rings.fd.as_fd());
+            self.note(result);
+        }
+    }
+
+    /// Transmits frames from the front of `frames` as far as whole frames fit the TX ring, and
+    /// wakes the kernel. Returns the number of frames taken by the ring. Those that can never be
+    /// sent are removed too and counted in [`Statistics::tx_rejected`]; the rest stays in order.
+    /// Takes nothing when the device is gone or `pool` is of another UMEM.
+    ///
+    /// A pending checksum ([`Frame::offload`]) must have been completed: a socket has no offloads.
+    pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> usize {
+        self.complete(pool);
+        if self.dead || pool.umem().tag() != self.holdings.umem.tag() {
+            return 0;
+        }
+        let rings = &mut self.rings;
+        let mut slots = rings.tx.free(self.config.tx_size) as usize;
+        let limit = if self.config.multi_buffer {
+            MAX_TX_SEGMENTS.min(self.config.tx_size as usize)
+        } else {
+            1
+        };
+        let sendable = |frame: &Frame| {
+            frame.tag() == self.holdings.umem.tag()
+                && frame.segments() <= limit
+                && frame.len() >= MIN_FRAME
+        };
+        let mut count = 0;
+        for frame in frames.iter() {
+            if sendable(frame) {
+                let Some(left) = slots.checked_sub(frame.segments()) else {
+                    break;
+                };
+                slots = left;
+            }
+            count += 1;
+        }
+        let mut sent = 0;
+        for frame in frames.drain(..count) {
+            if !sendable(&frame) {
+                self.tx_rejected += 1;
+                pool.free(frame);
+                continue;
+            }
+            let mut left = frame.segments();
+            for part in frame.parts(&self.holdings.umem) {
+                left -= 1;
+                // Always true: the free slots were counted above.
+                let pushed = rings.tx.push(Descriptor {
+                    addr: (u64::from(part.chunk) << self.holdings.umem.chunk_shift())
+                        + u64::from(part.head),
+                    len: part.len.into(),
+                    options: if left > 0 { XDP_PKT_CONTD } else { 0 },
+                });
+                debug_assert!(pushed);
+                self.holdings.ledger.give(part.chunk);
+                self.sending += 1;
+            }
+            sent += 1;
+        }
+        rings.tx.submit();
+        // The kernel stops when the completion ring is full: make room as long as that helps.
+        while !self.kick() && self.complete(pool) > 0 {}
+        sent
+    }
+
+    /// Frames wait in the TX ring for another [`Socket::kick`], because the kernel was out of
+    /// buffers.
+    pub fn needs_kick(&mut self) -> bool {
+        !self.dead && self.rings.tx.pending() > 0
+    }
+
+    /// Wakes the kernel until it has taken all of the TX ring or makes no progress. True when
+    /// nothing is left to do.
+    pub fn kick(&mut self) -> bool {
+        loop {
+            let rings = &mut self.rings;
+            let pending = rings.tx.pending();
+            if self.dead || pending == 0 || !rings.tx.needs_wakeup() {
+                return true;
+            }
+            let result = xsk::wake_tx(rings.fd.as_fd());
+            let progress = rings.tx.pending() < pending;
+            self.note(result);
+            if !progress {
+                return self.dead;
+            }
+        }
+    }
+
+    /// Looks at the answer of a wake-up call. `ENETDOWN` is a device that was set down and may come
+    /// up again; the others are transient (`EAGAIN`, `EBUSY`, `ENOBUFS`).
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result
+            && matches!(
+                error.raw_os_error(),
+                Some(libc::ENXIO | libc::EBADF | libc::ENODEV)
+            )
+        {
+            self.dead = true;
+        }
+    }
+
+    /// Takes chunks of transmitted frames back into the pool; returns their number.
+    pub fn complete(&mut self, pool: &mut Pool) -> usize {
+        if pool.umem().tag() != self.holdings.umem.tag() {
+            return 0;
+        }
+        let rings = &mut self.rings;
+        let mut completed = 0;
+        while let Some(addr) = rings.completion.pop() {
+            match u32::try_from(addr >> self.holdings.umem.chunk_shift()) {
+                Ok(chunk) if self.holdings.ledger.take(chunk) => {
+                    self.sending = self.sending.saturating_sub(1);
+                    pool.free_chunk(chunk);
+                    completed += 1;
+                }
+                _ => self.bad_descriptors += 1,
+            }
+        }
+        rings.completion.release();
+        completed
+    }
+
+    /// Asks the kernel whether the device is still there, for a socket that does not send. One
+    /// system call.
+    pub fn probe(&mut self) -> bool {
+        if !self.dead {
+            let result = xsk::wake_tx(self.rings.fd.as_fd());
+            self.note(result);
+        }
+        !self.is_dead()
+    }
+
+    /// True when the device is gone; noticed when sending or by [`Socket::probe`].
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// The kernel's counters and ours.
+    ///
+    /// # Errors
+    /// The kernel's answer to `XDP_STATISTICS`.
+    pub fn statistics(&self) -> io::Result<Statistics> {
+        let kernel = sockopt::xdp_statistics(&self.rings.fd)?;
+        Ok(Statistics {
+            rx_dropped: kernel.rx_dropped,
+            rx_invalid_descs: kernel.rx_invalid_descs,
+            tx_invalid_descs: kernel.tx_invalid_descs,
+            rx_ring_full: kernel.rx_ring_full.unwrap_or_default(),
+            rx_fill_ring_empty_descs: kernel.rx_fill_ring_empty_descs.unwrap_or_default(),
+            tx_ring_empty_descs: kernel.tx_ring_empty_descs.unwrap_or_default(),
+            bad_descriptors: self.bad_descriptors,
+            tx_rejected: self.tx_rejected,
+        })
+    }
+
+    /// Closes the socket and takes back every chunk. Frames on their way out get a few
+    /// milliseconds to leave; received ones not yet taken are dropped. With a pool of another UMEM
+    /// the chunks go to the depot.
+    pub fn close(mut self, pool: &mut Pool) -> Closed {
+        for _ in 0..DRAIN.0 {
+            self.kick();
+            self.complete(pool);
+            if self.sending == 0 || self.dead {
+                break;
+            }
+            thread::sleep(DRAIN.1);
+        }
+        let Self {
+            rings, holdings, ..
+        } = self;
+        // Unmapping the rings and closing the descriptor releases the socket; the kernel waits in
+        // there until no receive path uses it any more (`xsk_unbind_dev`, synchronize_net).
+        drop(rings);
+        Closed {
+            reclaimed: holdings.reclaim(pool),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.rings.fd.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Socket")
+            .field("config", &self.config)
+            .field("held_by_kernel", &self.holdings.ledger.held())
+            .field("dead", &self.dead)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check(config: &SocketConfig) -> Result<(), Error> {
+    // The bounds only catch slips; the kernel limits the sum of all rings by memory.
+    for (name, size) in [
+        ("rx_size", config.rx_size),
+        ("tx_size", config.tx_size),
+        ("fill_size", config.fill_size),
+        ("completion_size", config.completion_size),
+    ] {
+        if !size.is_power_of_two() || !(2..=1 << 20).contains(&size) {
+            return Err(Error::Config(format!(
+                "{name} is {size}, must be a power of two from 2 to 1048576"
+            )));
+        }
+    }
+    if config.rx_frames == 0 || config.rx_frames > config.fill_size {
+        return Err(Error::Config(format!(
+            "rx_frames is {}, must be from 1 to fill_size = {}",
+            config.rx_frames, config.fill_size
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
