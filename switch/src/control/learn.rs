@@ -1,0 +1,270 @@
+//! What workers and the kernel report: stations, addresses, misses, changes of the underlay.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+
+use ipnet::Ipv4Net;
+use shunt_api::MacAddr;
+
+use super::daemon::Daemon;
+use super::pods::Binding;
+use super::rib::{HopKey, Origin};
+use crate::config::Mode;
+use crate::netlink;
+use crate::street::Event;
+use crate::tables::{Learned, PortId, Role};
+
+impl Daemon {
+    /// Deals with what workers have reported.
+    pub(crate) fn worker_events(&mut self) {
+        for event in self.workers.events() {
+            match event {
+                Event::Station { mac, port } => self.station(mac, port),
+                Event::Binding { address, mac, port } => self.binding(address, mac, port),
+                Event::Miss { address } => self.miss(address),
+                Event::PortDead(port) => self.port_dead(port),
+            }
+        }
+        self.report_failure("learned addresses");
+    }
+
+    /// Deals with what the kernel has reported.
+    pub(crate) fn kernel_events(&mut self, events: Vec<netlink::Event>, overflowed: bool) {
+        for event in events {
+            match event {
+                netlink::Event::LinkGone { index, .. } => self.link_gone(index),
+                netlink::Event::LinkChanged(link) => self.link_changed(&link),
+                netlink::Event::NeighbourChanged(neighbour) => {
+                    let ours = self
+                        .mirror
+                        .as_mut()
+                        .is_some_and(|mirror| mirror.note(neighbour));
+                    if ours {
+                        self.touch();
+                    }
+                }
+                netlink::Event::NeighbourGone { ifindex, address } => {
+                    let mirror = self.mirror.as_mut();
+                    if mirror.is_some_and(|mirror| mirror.forget(ifindex, address)) {
+                        self.touch();
+                    }
+                }
+                netlink::Event::RoutesChanged | netlink::Event::AddressesChanged => {
+                    if let Some(mirror) = &mut self.mirror {
+                        mirror.routes_changed();
+                        self.touch();
+                    }
+                }
+            }
+        }
+        if overflowed {
+            // Some changes were missed: read what stands now.
+            if let Some(mirror) = &mut self.mirror {
+                mirror.reload(&mut self.netlink);
+            }
+            self.missed_links();
+            self.touch();
+        }
+        self.report_failure("underlay");
+    }
+
+    fn station(&mut self, mac: MacAddr, port: PortId) {
+        if self.config.mode != Mode::L2 {
+            return;
+        }
+        let Some(record) = self.ports.by_id(port) else {
+            return;
+        };
+        let known = self.fdb.lookup(mac);
+        if known.is_none() && record.fdb_full.load(Ordering::Relaxed) {
+            return;
+        }
+        match self.fdb.learn(mac, port, self.clock.now()) {
+            Learned::Known | Learned::Pinned(_) => return,
+            Learned::Full => {
+                log::debug!("the MAC table has no room for {mac}");
+                return;
+            }
+            Learned::New => {}
+            Learned::Moved(from) => {
+                log::info!(
+                    "station {mac} moved from {} to {}",
+                    self.port_name(from),
+                    self.port_name(port)
+                );
+                for address in self.bindings.move_station(mac, from, port) {
+                    if let Err(error) = self.bind_route(address, port, Origin::Learned) {
+                        log::error!("{address}: {error}");
+                    }
+                }
+            }
+        }
+        self.count_stations();
+    }
+
+    /// Counts the stations behind each port and tells workers which ports are full.
+    pub(super) fn count_stations(&mut self) {
+        let mut counts = vec![0; self.ports.slots()];
+        for row in self.fdb.list() {
+            if let Some(count) = counts.get_mut(row.port.index()) {
+                *count += 1;
+            }
+        }
+        let ids: Vec<_> = self
+            .ports
+            .iter()
+            .filter_map(|record| record.slot.clone().ok())
+            .collect();
+        for id in ids {
+            if let Some(record) = self.ports.by_id_mut(id) {
+                record.stations = counts[id.index()];
+            }
+        }
+        self.update_fdb_limits();
+    }
+
+    /// Marks ports from which no further station is learned.
+    pub(super) fn update_fdb_limits(&mut self) {
+        let total: usize = self.ports.iter().map(|record| record.stations).sum();
+        let all_full = total >= self.config.l2.max_macs;
+        for record in self.ports.iter() {
+            let full = all_full || record.stations >= self.config.l2.max_macs_per_port;
+            record.fdb_full.store(full, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets stations that have been silent for too long.
+    pub(super) fn age_stations(&mut self) {
+        if self.config.mode != Mode::L2 {
+            return;
+        }
+        let now = self.clock.now();
+        let ageing = u32::try_from(self.config.l2.ageing.as_secs()).unwrap_or(u32::MAX);
+        let old = self.fdb.remove_if(|row| {
+            row.seen
+                .is_some_and(|seen| now.saturating_sub(seen) >= ageing)
+        });
+        if !old.is_empty() {
+            self.count_stations();
+        }
+    }
+
+    /// A pod said in ARP that `address` is at `mac`.
+    fn binding(&mut self, address: Ipv4Addr, mac: MacAddr, port: PortId) {
+        if self
+            .ports
+            .by_id(port)
+            .is_none_or(|record| record.role != Role::Pod)
+        {
+            return;
+        }
+        let ours = self
+            .config
+            .node
+            .pod_cidrs
+            .iter()
+            .any(|cidr| cidr.contains(&std::net::IpAddr::V4(address)));
+        if !ours || address == self.gateway {
+            return;
+        }
+        let known = self.bindings.get(address).copied();
+        let new = match known {
+            None => Binding {
+                port,
+                mac: Some(mac),
+                address_given: false,
+                mac_given: false,
+            },
+            // What the attachment said stands, whoever says otherwise.
+            Some(old) if old.address_given && old.port != port => return,
+            Some(old) if old.mac_given => return,
+            Some(old) => Binding {
+                port,
+                mac: Some(mac),
+                ..old
+            },
+        };
+        if known == Some(new) {
+            return;
+        }
+        let exact = self
+            .rib
+            .get(&Ipv4Net::from(address))
+            .map(|route| route.origin);
+        if matches!(exact, Some(Origin::Config | Origin::Api | Origin::Gateway)) {
+            return;
+        }
+        self.bindings.insert(address, new);
+        self.touch();
+        let origin = if new.address_given {
+            Origin::Pod
+        } else {
+            Origin::Learned
+        };
+        if let Err(error) = self.bind_route(address, port, origin) {
+            log::error!("{address}: {error}");
+        }
+    }
+
+    /// A packet waits for the link-layer address of `address` or of the way there.
+    fn miss(&mut self, address: Ipv4Addr) {
+        let Some(key) = self.rib.lookup(address).map(|(_, route)| route.key) else {
+            return;
+        };
+        match key {
+            HopKey::Connected => self.ask_pod(address, None),
+            HopKey::Pod { port, address } => self.ask_pod(address, Some(port)),
+            HopKey::Port(port) => {
+                let first = self.bindings.of(port).next();
+                if let Some(address) = first {
+                    self.ask_pod(address, Some(port));
+                }
+            }
+            HopKey::Node { via, .. } => self.ask_node(via),
+            HopKey::Gateway | HopKey::Blackhole => {}
+        }
+    }
+
+    fn link_gone(&mut self, index: u32) {
+        let id = self
+            .ports
+            .by_ifindex(index)
+            .and_then(|record| record.slot.clone().ok());
+        if let Some(id) = id {
+            self.port_dead(id);
+        }
+    }
+
+    fn link_changed(&mut self, link: &netlink::Link) {
+        let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+        let id = self
+            .ports
+            .by_ifindex(link.index)
+            .filter(|record| record.mtu != mtu)
+            .and_then(|record| record.slot.clone().ok());
+        if let Some(id) = id
+            && let Some(record) = self.ports.by_id_mut(id)
+        {
+            record.mtu = mtu;
+            self.touch();
+        }
+    }
+
+    /// After missed events: which of our devices are gone?
+    fn missed_links(&mut self) {
+        let Ok(links) = self.netlink.links() else {
+            return;
+        };
+        let open = self
+            .ports
+            .iter()
+            .filter(|record| record.slot.is_ok() && record.ifindex != 0);
+        let gone: Vec<_> = open
+            .map(|record| record.ifindex)
+            .filter(|index| links.iter().all(|link| link.index != *index))
+            .collect();
+        for index in gone {
+            self.link_gone(index);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What the API shows.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use shunt_api::{
+    ApiError, FdbEntry, NeighbourEntry, PortInfo, PortRole, PortStats, Reply, Request, StatsReport,
+    StatusReport,
+};
+
+use super::daemon::Daemon;
+use super::rib::Origin;
+use crate::config::Mode;
+use crate::stats::{DropReason, PortCounters};
+use crate::tables::{PortId, Role};
+
+/// How long an address that nobody answers for is shown.
+const SHOW_UNANSWERED: Duration = Duration::from_secs(10);
+
+impl Daemon {
+    /// Carries out one request.
+    pub(crate) fn answer(&mut self, request: Request) -> Reply {
+        let done = |result: Result<(), ApiError>| result.map(|()| Reply::Done);
+        let reply = match request {
+            Request::PortAdd(spec) => done(self.port_add(spec)),
+            Request::PortDel { name } => done(self.port_del(&name)),
+            Request::PortList => Ok(Reply::Ports(self.port_list())),
+            Request::RouteAdd(spec) => done(self.route_add(spec, Origin::Api)),
+            Request::RouteDel { prefix } => done(self.route_del(prefix)),
+            Request::RouteList => Ok(Reply::Routes(self.route_list())),
+            Request::RouteGet { address } => self.route_get(address).map(Reply::Route),
+            Request::FdbList => Ok(Reply::Fdb(self.fdb_list())),
+            Request::NeighList => Ok(Reply::Neighbours(self.neigh_list())),
+            Request::Stats => self.stats().map(Reply::Stats),
+            Request::Status => Ok(Reply::Status(self.status())),
+        };
+        reply.unwrap_or_else(Reply::Error)
+    }
+
+    fn port_list(&self) -> Vec<PortInfo> {
+        let ports = self.ports.iter().map(|record| {
+            let bound = match record.slot {
+                Ok(id) => self.bindings.of(id).map(IpAddr::V4).collect(),
+                Err(_) => record.spec.addresses.clone(),
+            };
+            let learned = self
+                .bindings
+                .iter()
+                .find_map(|(_, binding)| binding.mac.filter(|_| record.slot == Ok(binding.port)));
+            PortInfo {
+                name: record.spec.name.clone(),
+                role: match record.role {
+                    Role::Pod => PortRole::Pod,
+                    Role::Uplink => PortRole::Uplink,
+                },
+                kind: record.spec.kind,
+                device: record.spec.device.clone(),
+                worker: record.worker,
+                xdp: record.xdp.clone(),
+                mtu: record.mtu.into(),
+                mac: match record.role {
+                    Role::Pod => record.spec.mac.or(learned),
+                    Role::Uplink => Some(record.device_mac),
+                },
+                addresses: match record.role {
+                    Role::Pod => bound,
+                    Role::Uplink => vec![IpAddr::V4(self.node)],
+                },
+                state: record
+                    .slot
+                    .as_ref()
+                    .err()
+                    .cloned()
+                    .unwrap_or_else(|| "up".to_owned()),
+            }
+        });
+        ports.collect()
+    }
+
+    fn fdb_list(&self) -> Vec<FdbEntry> {
+        let now = self.clock.now();
+        let mut rows = self.fdb.list();
+        rows.sort_unstable_by_key(|row| row.mac);
+        rows.into_iter()
+            .map(|row| FdbEntry {
+                mac: row.mac,
+                port: self.port_name(row.port),
+                age: row.seen.map(|seen| now.saturating_sub(seen)),
+            })
+            .collect()
+    }
+
+    fn neigh_list(&self) -> Vec<NeighbourEntry> {
+        let mut entries: Vec<_> = self
+            .bindings
+            .iter()
+            .map(|(address, binding)| NeighbourEntry {
+                address: IpAddr::V4(*address),
+                mac: binding.mac,
+                port: self.port_name(binding.port),
+                state: match binding.mac {
+                    None => "incomplete",
+                    Some(_) if binding.mac_given => "static",
+                    Some(_) => "learned",
+                }
+                .to_owned(),
+            })
+            .collect();
+        let unanswered = self.bindings.unanswered(Instant::now(), SHOW_UNANSWERED);
+        for address in unanswered
+            .into_iter()
+            .filter(|a| self.bindings.get(*a).is_none())
+        {
+            entries.push(NeighbourEntry {
+                address: IpAddr::V4(address),
+                mac: None,
+                port: "-".to_owned(),
+                state: "incomplete".to_owned(),
+            });
+        }
+        if let (Some(mirror), Some(uplink)) = (&self.mirror, self.ports.uplink()) {
+            let mut nodes: Vec<_> = mirror.neighbours().collect();
+            nodes.sort_unstable_by_key(|(address, _)| **address);
+            entries.extend(nodes.into_iter().map(|(address, neighbour)| {
+                NeighbourEntry {
+                    address: IpAddr::V4(*address),
+                    mac: neighbour.mac.filter(|_| neighbour.usable()),
+                    port: uplink.spec.name.clone(),
+                    state: if neighbour.usable() {
+                        "kernel"
+                    } else {
+                        "incomplete"
+                    }
+                    .to_owned(),
+                }
+            }));
+        }
+        entries
+    }
+
+    fn stats(&self) -> Result<StatsReport, ApiError> {
+        let mut report = StatsReport {
+            pool_total: self.umem.chunks() as u64,
+            pool_free: self.pool.local() as u64,
+            ..StatsReport::default()
+        };
+        let mut total = PortCounters::default();
+        let (mut to_links, mut from_links) = (0, 0);
+        let mut ports: BTreeMap<PortId, PortStats> = BTreeMap::new();
+        for snapshot in self.workers.snapshots()? {
+            let worker = &snapshot.worker;
+            report.generated += worker.generated;
+            report.consumed += worker.consumed;
+            report.in_flight += worker.held;
+            to_links += worker.to_links;
+            from_links += worker.from_links;
+            report.pool_free += snapshot.pool_free as u64;
+            total.add(&worker.retired);
+            for (id, counters, kernel) in &snapshot.ports {
+                total.add(counters);
+                ports.insert(*id, port_stats(self.port_name(*id), counters, kernel));
+            }
+        }
+        // The depot last: a worker may have moved frames there since its copy.
+        report.pool_free += self.umem.available() as u64;
+        report.in_flight += u64::saturating_sub(to_links, from_links);
+        report.received = total.rx_packets;
+        report.transmitted = total.tx_packets;
+        report.drops = named(&total);
+        report.ports = ports.into_values().collect();
+        Ok(report)
+    }
+
+    fn status(&self) -> StatusReport {
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            mode: match self.config.mode {
+                Mode::L3 => "l3",
+                Mode::L2 => "l2",
+            }
+            .to_owned(),
+            node: self.config.node.address,
+            pod_cidrs: self.config.node.pod_cidrs.clone(),
+            gateway: self.config.gateway.address,
+            gateway_mac: self.config.gateway.mac,
+            vtep_mac: self.config.vxlan.vtep_mac,
+            cores: self.config.workers.cores.clone(),
+            uptime: self.started.elapsed().as_secs(),
+            drop_reasons: DropReason::ALL
+                .iter()
+                .map(|reason| (reason.name().to_owned(), reason.description().to_owned()))
+                .collect(),
+        }
+    }
+}
+
+fn named(counters: &PortCounters) -> BTreeMap<String, u64> {
+    let drops = DropReason::ALL.iter().zip(&counters.drops);
+    drops
+        .filter(|(_, n)| **n > 0)
+        .map(|(reason, n)| (reason.name().to_owned(), *n))
+        .collect()
+}
+
+fn port_stats(name: String, counters: &PortCounters, kernel: &[(&'static str, u64)]) -> PortStats {
+    PortStats {
+        name,
+        rx_packets: counters.rx_packets,
+        rx_bytes: counters.rx_bytes,
+        tx_packets: counters.tx_packets,
+        tx_bytes: counters.tx_bytes,
+        drops: named(counters),
+        kernel: kernel
+            .iter()
+            .map(|(name, n)| ((*name).to_owned(), *n))
+            .collect(),
+    }
+}

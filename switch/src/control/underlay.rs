@@ -1,0 +1,157 @@
+//! The physical network: how remote nodes are reached, mirrored from the kernel's routes and
+//! neighbour table.
+//!
+//! The kernel owns the node's address, so it is the kernel that answers and asks by ARP there; what
+//! it does not know yet it is made to find out.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use shunt_api::MacAddr;
+
+use crate::netlink::{Neighbour, NeighbourState, Netlink, RouteAnswer};
+
+/// Between two requests to the kernel for the same neighbour.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How the kernel would reach a remote node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// The first hop: the node itself when it is on-link, a router otherwise.
+    pub(crate) first_hop: Ipv4Addr,
+    pub(crate) on_link: bool,
+    /// The route's MTU in bytes, if it has one of its own.
+    pub(crate) mtu: Option<u32>,
+}
+
+/// What is known of the underlay.
+pub(crate) struct Mirror {
+    ifindex: u32,
+    neighbours: HashMap<Ipv4Addr, Neighbour>,
+    paths: HashMap<Ipv4Addr, Option<Path>>,
+    asked: HashMap<Ipv4Addr, Instant>,
+}
+
+impl Mirror {
+    /// Reads the kernel's neighbours on the uplink. Subscribe to changes before.
+    pub(crate) fn new(ifindex: u32, netlink: &mut Netlink) -> Self {
+        let mut mirror = Self {
+            ifindex,
+            neighbours: HashMap::new(),
+            paths: HashMap::new(),
+            asked: HashMap::new(),
+        };
+        mirror.reload(netlink);
+        mirror
+    }
+
+    /// Reads everything anew, after changes may have been missed.
+    pub(crate) fn reload(&mut self, netlink: &mut Netlink) {
+        self.paths.clear();
+        match netlink.neighbours(self.ifindex) {
+            Ok(neighbours) => {
+                self.neighbours.clear();
+                for neighbour in neighbours {
+                    self.note(neighbour);
+                }
+            }
+            Err(error) => log::warn!("the kernel's neighbours cannot be read: {error}"),
+        }
+    }
+
+    /// Takes over a neighbour's change; true if it is one of ours.
+    pub(crate) fn note(&mut self, neighbour: Neighbour) -> bool {
+        let IpAddr::V4(address) = neighbour.address else {
+            return false;
+        };
+        if neighbour.ifindex != self.ifindex {
+            return false;
+        }
+        self.neighbours.insert(address, neighbour);
+        true
+    }
+
+    /// The kernel has forgotten a neighbour; true if it was one of ours.
+    pub(crate) fn forget(&mut self, ifindex: u32, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else {
+            return false;
+        };
+        ifindex == self.ifindex && self.neighbours.remove(&address).is_some()
+    }
+
+    /// The kernel's routes have changed.
+    pub(crate) fn routes_changed(&mut self) {
+        self.paths.clear();
+    }
+
+    /// How `node` is reached over the uplink; `None` if it is not.
+    pub(crate) fn path(&mut self, node: Ipv4Addr, netlink: &mut Netlink) -> Option<Path> {
+        if let Some(path) = self.paths.get(&node) {
+            return *path;
+        }
+        let path = match netlink.route_to(node.into()) {
+            Ok(RouteAnswer::Via {
+                ifindex,
+                gateway,
+                mtu,
+                ..
+            }) if ifindex == self.ifindex => match gateway {
+                None => Some(Path {
+                    first_hop: node,
+                    on_link: true,
+                    mtu,
+                }),
+                Some(IpAddr::V4(router)) => Some(Path {
+                    first_hop: router,
+                    on_link: false,
+                    mtu,
+                }),
+                Some(IpAddr::V6(_)) => None,
+            },
+            Ok(_) => None,
+            Err(error) => {
+                log::warn!("the kernel's route to {node} cannot be read: {error}");
+                None
+            }
+        };
+        self.paths.insert(node, path);
+        path
+    }
+
+    /// The link-layer address of a first hop, if the kernel knows it.
+    pub(crate) fn mac(&self, first_hop: Ipv4Addr) -> Option<MacAddr> {
+        let neighbour = self.neighbours.get(&first_hop)?;
+        neighbour.mac.filter(|_| neighbour.usable())
+    }
+
+    /// Makes the kernel find a first hop's link-layer address, or confirm it when it has grown
+    /// stale: the kernel does not see our traffic.
+    pub(crate) fn ask(&mut self, first_hop: Ipv4Addr, netlink: &mut Netlink, now: Instant) {
+        let settled = |n: &Neighbour| {
+            matches!(
+                n.state,
+                NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::NoArp
+            )
+        };
+        if self.neighbours.get(&first_hop).is_some_and(settled) {
+            return;
+        }
+        if self
+            .asked
+            .get(&first_hop)
+            .is_some_and(|last| now - *last < ASK_AGAIN)
+        {
+            return;
+        }
+        self.asked.insert(first_hop, now);
+        if let Err(error) = netlink.resolve(self.ifindex, first_hop.into()) {
+            log::debug!("the kernel does not resolve {first_hop}: {error}");
+        }
+    }
+
+    /// All neighbours on the uplink.
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = (&Ipv4Addr, &Neighbour)> {
+        self.neighbours.iter()
+    }
+}

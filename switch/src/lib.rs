@@ -1,0 +1,19 @@
+//! Shunt: a poll-mode user-space packet switch for Kubernetes pods.
+//!
+//! - [`port`]: frames in, frames out.
+//! - [`street`]: what happens to a frame in between, each stage once.
+//! - [`tables`]: what the street reads; [`stats`]: what it counts.
+//! - [`worker`]: the pinned threads that poll ports and walk the street.
+//! - [`control`]: the daemon's one other thread, which alone writes tables.
+//! - [`netlink`], [`sys`]: the kernel; [`config`], [`cli`]: the user.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod netlink;
+pub mod port;
+pub mod stats;
+pub mod street;
+pub mod sys;
+pub mod tables;
+pub mod worker;

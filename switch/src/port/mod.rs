@@ -1,0 +1,118 @@
+//! Ports: frames in, frames out. They never block and know no protocol.
+
+mod memory;
+mod tap;
+
+use shunt_afxdp::{Device, Error, Frame, Pinhole, Pool};
+
+pub use memory::{MemoryPort, MemoryWire};
+pub use tap::TapPort;
+
+/// What a port did with the frames it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Frames it took.
+    pub packets: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Frames it freed because the device refused them.
+    pub rejected: usize,
+}
+
+/// A port of any kind.
+pub enum Port {
+    /// AF_XDP on a veth or a NIC.
+    Afxdp(Box<Device>),
+    /// A TAP device.
+    Tap(TapPort),
+    /// In-process.
+    Memory(MemoryPort),
+}
+
+impl Port {
+    /// Appends up to `max` received frames to `out`.
+    #[inline]
+    pub fn rx(&mut self, pool: &mut Pool, out: &mut Vec<Frame>, max: usize) -> usize {
+        match self {
+            Self::Afxdp(device) => device.rx(pool, out, max),
+            Self::Tap(tap) => tap.rx(pool, out, max),
+            Self::Memory(memory) => memory.rx(pool, out, max),
+        }
+    }
+
+    /// Sends from the front of `frames`; what did not fit stays there.
+    #[inline]
+    pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> Sent {
+        match self {
+            Self::Afxdp(device) => {
+                let (queued, before) = (frames.len(), bytes(frames));
+                let packets = device.tx(pool, frames);
+                let rejected = queued - frames.len() - packets;
+                Sent {
+                    packets,
+                    bytes: before - bytes(frames),
+                    rejected,
+                }
+            }
+            Self::Tap(tap) => tap.tx(pool, frames),
+            Self::Memory(memory) => memory.tx(pool, frames),
+        }
+    }
+
+    /// Takes back the frames that the kernel has sent.
+    #[inline]
+    pub fn complete(&mut self, pool: &mut Pool) {
+        if let Self::Afxdp(device) = self {
+            device.complete(pool);
+        }
+    }
+
+    /// True once the device behind it is gone.
+    pub fn is_dead(&self) -> bool {
+        match self {
+            Self::Afxdp(device) => device.is_dead(),
+            Self::Tap(tap) => tap.is_dead(),
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// Changes what the kernel lets through to an uplink; other ports take everything.
+    pub fn set_pinhole(&mut self, pinhole: Pinhole) -> Result<(), Error> {
+        match self {
+            Self::Afxdp(device) => device.set_pinhole(pinhole),
+            Self::Tap(_) | Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// What the kernel counted on its side, by its own names.
+    pub fn kernel_counters(&self) -> Vec<(&'static str, u64)> {
+        match self {
+            Self::Afxdp(device) => {
+                let Ok(s) = device.statistics() else {
+                    return Vec::new();
+                };
+                vec![
+                    ("rx_dropped", s.rx_dropped),
+                    ("rx_invalid_descs", s.rx_invalid_descs),
+                    ("tx_invalid_descs", s.tx_invalid_descs),
+                    ("rx_ring_full", s.rx_ring_full),
+                    ("rx_fill_ring_empty_descs", s.rx_fill_ring_empty_descs),
+                    ("tx_ring_empty_descs", s.tx_ring_empty_descs),
+                ]
+            }
+            Self::Tap(_) | Self::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// Detaches it; every frame it held is in the pool afterwards.
+    pub fn close(self, pool: &mut Pool) {
+        if let Self::Afxdp(device) = self {
+            // How many the kernel had held does not matter to anyone.
+            let _ = device.close(pool);
+        }
+    }
+}
+
+fn bytes(frames: &[Frame]) -> usize {
+    frames.iter().map(Frame::len).sum()
+}

@@ -1,0 +1,166 @@
+//! Egress: frames get the headers of their next hop and go to their port.
+
+use shunt_afxdp::{Frame, Offload, Pool};
+use shunt_encap::ethernet::HEADER_LEN;
+use shunt_encap::{Checksum, Ipv4Packet, OuterHeader, OuterKind, flow_hash_v4};
+
+use super::{Context, Event, Street, Verdict, ipv4};
+use crate::stats::DropReason;
+use crate::tables::{Action, DomainId, NextHop};
+
+impl Street {
+    /// Carries out the verdicts; the batch is empty afterwards.
+    pub(super) fn egress(&mut self, context: &mut Context<'_>, batch: &mut Vec<Frame>) {
+        for (mut frame, verdict) in batch.drain(..).zip(self.verdicts.drain(..)) {
+            match verdict {
+                Verdict::Via(index) => via(context, frame, index),
+                Verdict::Out(port) => {
+                    complete_checksum(&mut frame, context.pool);
+                    context.send(port, frame);
+                }
+                Verdict::Flood(domain) => flood(context, frame, domain),
+                Verdict::Answer => {
+                    context.worker.consumed += 1;
+                    context.worker.generated += 1;
+                    context.send(context.port, frame);
+                }
+                Verdict::Consumed => {
+                    context.worker.consumed += 1;
+                    context.pool.free(frame);
+                }
+                Verdict::Drop(reason) => context.drop(frame, reason),
+                // `forward` has replaced every one.
+                Verdict::Route => context.drop(frame, DropReason::NextHopGone),
+            }
+        }
+    }
+}
+
+#[inline]
+fn via(context: &mut Context<'_>, mut frame: Frame, index: u16) {
+    let tables = context.tables;
+    let Some(hop) = tables.next_hops.get(usize::from(index)) else {
+        return context.drop(frame, DropReason::NextHopGone);
+    };
+    if matches!(hop.action, Action::Wait | Action::Glean) {
+        return wait(context, frame, index, hop.action);
+    }
+    match rewrite(&mut frame, context.pool, hop) {
+        Ok(()) => context.send(hop.port, frame),
+        Err(reason) => context.drop(frame, reason),
+    }
+}
+
+/// Decrements TTL and pastes the next hop's headers.
+#[inline]
+fn rewrite(frame: &mut Frame, pool: &Pool, hop: &NextHop) -> Result<(), DropReason> {
+    complete_checksum(frame, pool);
+    let length = frame.len() - HEADER_LEN;
+    if length > usize::from(hop.mtu) {
+        return Err(DropReason::MtuExceeded);
+    }
+    let umem = pool.umem();
+    let data = frame.data_mut(umem);
+    let bytes = data
+        .get_mut(HEADER_LEN..)
+        .ok_or(DropReason::TruncatedFrame)?;
+    let hash = if hop.header.kind() == OuterKind::Vxlan {
+        flow_hash_v4(bytes)
+    } else {
+        0
+    };
+    let mut packet = Ipv4Packet::new_checked_head(bytes, length).map_err(ipv4::malformed)?;
+    packet.decrement_ttl().map_err(|_| DropReason::TtlExpired)?;
+    let tos = packet.tos();
+    let header = &hop.header;
+    if !frame.push_head(header.overhead()) {
+        return Err(DropReason::NoHeadroom);
+    }
+    let Some(front) = frame.data_mut(umem).get_mut(..header.len()) else {
+        return Err(DropReason::TruncatedFrame);
+    };
+    // `length` is at most the MTU, 16 bits; with DF set the identification may be constant
+    // (RFC 6864, 4.1).
+    header
+        .write(front, length as u16, tos, hash, 0)
+        .map_err(|_| DropReason::MtuExceeded)?;
+    if header.wants_udp_checksum() {
+        fill_outer_checksum(frame, pool, header);
+    }
+    Ok(())
+}
+
+/// The checksum of the outer UDP header, over all that follows it.
+fn fill_outer_checksum(frame: &mut Frame, pool: &Pool, header: &OuterHeader) {
+    let umem = pool.umem();
+    let mut inner = Checksum::new();
+    let mut skip = header.len();
+    for segment in frame.iter(umem) {
+        inner = inner.add(segment.get(skip..).unwrap_or_default());
+        skip = skip.saturating_sub(segment.len());
+    }
+    if let Some(front) = frame.data_mut(umem).get_mut(..header.len())
+        && let Err(error) = header.fill_udp_checksum(front, inner)
+    {
+        log::debug!("outer UDP checksum: {error}");
+    }
+}
+
+/// No port takes unfinished checksums: they are finished here, as `skb_checksum_help` does it
+/// (net/core/dev.c): the field already holds the pseudo-header's sum, and zero is written as all
+/// ones.
+#[inline]
+fn complete_checksum(frame: &mut Frame, pool: &Pool) {
+    let Some(csum) = frame.offload().csum else {
+        return;
+    };
+    frame.set_offload(Offload::default());
+    let umem = pool.umem();
+    let mut sum = Checksum::new();
+    let mut skip = usize::from(csum.start);
+    for segment in frame.iter(umem) {
+        sum = sum.add(segment.get(skip..).unwrap_or_default());
+        skip = skip.saturating_sub(segment.len());
+    }
+    let field = usize::from(csum.start) + usize::from(csum.offset);
+    if let Some(field) = frame.data_mut(umem).get_mut(field..field + 2) {
+        field.copy_from_slice(&sum.finish_udp().to_be_bytes());
+    }
+}
+
+fn wait(context: &mut Context<'_>, frame: Frame, index: u16, action: Action) {
+    let Some((_, destination)) = ipv4::addresses(frame.data(context.pool.umem())) else {
+        return context.drop(frame, DropReason::TruncatedFrame);
+    };
+    let glean = action == Action::Glean;
+    let pushed = context
+        .pending
+        .push(frame, context.port, index, destination, glean);
+    if let Err((frame, reason)) = pushed {
+        context.drop(frame, reason);
+    }
+    context.events.report(Event::Miss {
+        address: destination.into(),
+    });
+}
+
+/// A copy to every port of the domain but the one it came from; the last gets the frame itself.
+fn flood(context: &mut Context<'_>, mut frame: Frame, domain: DomainId) {
+    complete_checksum(&mut frame, context.pool);
+    let tables = context.tables;
+    let came_from = context.port;
+    let domain = tables.domains.get(domain.index());
+    let members = domain.map_or(&[][..], |domain| domain.members.as_slice());
+    let mut targets = members.iter().copied().filter(|port| *port != came_from);
+    let Some(first) = targets.next() else {
+        return context.drop(frame, DropReason::NoFloodTarget);
+    };
+    for port in targets {
+        context.worker.generated += 1;
+        match context.pool.copy(&frame) {
+            Some(copy) => context.send(port, copy),
+            None => context.counters.drop(DropReason::PoolEmpty),
+        }
+    }
+    context.send(first, frame);
+}

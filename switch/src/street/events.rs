@@ -1,0 +1,83 @@
+//! What a worker tells the control thread: bounded, never blocking.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use mio::Waker;
+use shunt_api::MacAddr;
+
+use crate::tables::PortId;
+
+/// Something only the control thread can deal with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A station was seen behind a port where the MAC table does not have it.
+    Station {
+        /// The station.
+        mac: MacAddr,
+        /// Where it was seen.
+        port: PortId,
+    },
+    /// A pod said in ARP which address is its.
+    Binding {
+        /// Its address.
+        address: Ipv4Addr,
+        /// Its MAC address.
+        mac: MacAddr,
+        /// Where it was heard.
+        port: PortId,
+    },
+    /// A packet waits for the link-layer address of a host.
+    Miss {
+        /// The host.
+        address: Ipv4Addr,
+    },
+    /// The device behind a port is gone.
+    PortDead(PortId),
+}
+
+/// A worker's end of the event queue. What does not fit is lost: the frame that caused it, or the
+/// next of its kind, causes it again.
+pub struct Events {
+    queue: Arc<ArrayQueue<Event>>,
+    waker: Option<Arc<Waker>>,
+    last: Option<Event>,
+    unsaid: bool,
+}
+
+impl Events {
+    /// Reports into `queue`; `waker`, if any, wakes the thread that reads it.
+    pub fn new(queue: Arc<ArrayQueue<Event>>, waker: Option<Arc<Waker>>) -> Self {
+        Self {
+            queue,
+            waker,
+            last: None,
+            unsaid: false,
+        }
+    }
+
+    /// Reports one; the same event twice in a row in one batch is one.
+    #[inline]
+    pub fn report(&mut self, event: Event) {
+        if self.last == Some(event) {
+            return;
+        }
+        self.last = Some(event);
+        self.unsaid |= self.queue.push(event).is_ok();
+    }
+
+    /// After a batch: wakes the reader if there is news.
+    #[inline]
+    pub fn flush(&mut self) {
+        if self.unsaid {
+            self.unsaid = false;
+            self.last = None;
+            if let Some(waker) = &self.waker
+                && let Err(error) = waker.wake()
+            {
+                log::error!("cannot wake the control thread: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the control thread asks of a worker, carried out between two batches.
+
+use std::sync::Arc;
+
+use crossbeam::channel::Sender;
+use shunt_afxdp::Pinhole;
+
+use crate::port::Port;
+use crate::stats::{PortCounters, WorkerCounters};
+use crate::tables::{PortId, Tables};
+
+/// A command.
+pub enum Command {
+    /// Use this snapshot from now on.
+    Tables(Arc<Tables>),
+    /// Own this port from now on.
+    AddPort {
+        /// Its slot.
+        id: PortId,
+        /// The port.
+        port: Box<Port>,
+    },
+    /// Give this port back.
+    RemovePort {
+        /// Its slot.
+        id: PortId,
+        /// Gets the port, or `None` if the worker does not own it.
+        reply: Sender<Option<Box<Port>>>,
+    },
+    /// Send these frames, made by the control thread.
+    Send {
+        /// The outgoing port, owned by this worker.
+        port: PortId,
+        /// Whole Ethernet frames.
+        frames: Vec<Vec<u8>>,
+    },
+    /// Let these packets through to the uplink from now on.
+    Pinhole {
+        /// The uplink.
+        id: PortId,
+        /// What to let through.
+        pinhole: Pinhole,
+        /// Gets the outcome.
+        reply: Sender<Result<(), shunt_afxdp::Error>>,
+    },
+    /// Copy the counters.
+    Snapshot(Sender<WorkerSnapshot>),
+    /// End, giving every port back.
+    Stop(Sender<Vec<(PortId, Box<Port>)>>),
+}
+
+/// A worker's counters at one moment between two batches.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerSnapshot {
+    /// The worker's.
+    pub worker: WorkerCounters,
+    /// Its ports', with what the kernel counted.
+    pub ports: Vec<(PortId, PortCounters, Vec<(&'static str, u64)>)>,
+    /// Free frames in the worker's own pool.
+    pub pool_free: usize,
+}

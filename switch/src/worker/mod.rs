@@ -1,0 +1,400 @@
+//! A worker: one pinned thread that polls its ports and carries their frames down the street.
+
+mod command;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam::channel::Receiver;
+use shunt_afxdp::{Frame, Pool};
+use shunt_fib::{Fib4Reader, NextHopIndex};
+
+pub use command::{Command, WorkerSnapshot};
+
+use crate::port::Port;
+use crate::stats::{DropReason, PortCounters, WorkerCounters};
+use crate::street::{Context, Event, Events, Link, Outbox, Pending, PendingLimits, Street};
+use crate::tables::{Action, Clock, PortEntry, PortId, Tables};
+
+/// Requests to the switch itself (ARP) that a port may make in a second.
+const SLOW_PER_SECOND: u32 = 1000;
+/// Frames that wait in a port's transmit queue at most.
+const TX_QUEUE: usize = 512;
+/// Rounds without a frame after which the thread offers its core to others.
+const IDLE_ROUNDS: u32 = 64;
+
+/// What a worker is made of.
+pub struct WorkerParts {
+    /// Its number.
+    pub index: usize,
+    /// Frames per batch at most.
+    pub batch: usize,
+    /// Its share of the frames.
+    pub pool: Pool,
+    /// Its view of the FIB.
+    pub fib: Fib4Reader,
+    /// The first snapshot.
+    pub tables: Arc<Tables>,
+    /// The second.
+    pub clock: Arc<Clock>,
+    /// Limits of the waiting room.
+    pub pending: PendingLimits,
+    /// A link to each worker by number, its own one being the way in.
+    pub links: Vec<Link>,
+    /// Commands.
+    pub commands: Receiver<Command>,
+    /// Events.
+    pub events: Events,
+    /// Where it says which snapshot it has reached.
+    pub passed: Arc<AtomicU64>,
+}
+
+struct Owned {
+    port: Port,
+    counters: PortCounters,
+    slow_second: u32,
+    slow_budget: u32,
+    said_dead: bool,
+}
+
+/// One worker.
+pub struct Worker {
+    batch: Vec<Frame>,
+    resumed: Vec<Frame>,
+    pool: Pool,
+    fib: Fib4Reader,
+    tables: Arc<Tables>,
+    clock: Arc<Clock>,
+    link: Link,
+    commands: Receiver<Command>,
+    passed: Arc<AtomicU64>,
+    /// By [`PortId`].
+    ports: Vec<Option<Owned>>,
+    /// The slots in use.
+    order: Vec<PortId>,
+    street: Street,
+    pending: Pending,
+    out: Outbox,
+    events: Events,
+    counters: WorkerCounters,
+}
+
+impl Worker {
+    /// Puts one together.
+    pub fn new(parts: WorkerParts) -> Self {
+        let link = Arc::clone(&parts.links[parts.index]);
+        let mut out = Outbox::new(parts.index, TX_QUEUE, parts.links);
+        out.follow(&parts.tables);
+        parts.passed.store(parts.tables.version, Ordering::Release);
+        Self {
+            batch: Vec::with_capacity(parts.batch),
+            resumed: Vec::with_capacity(parts.batch),
+            pool: parts.pool,
+            fib: parts.fib,
+            tables: parts.tables,
+            clock: parts.clock,
+            link,
+            commands: parts.commands,
+            passed: parts.passed,
+            ports: Vec::new(),
+            order: Vec::new(),
+            street: Street::new(parts.batch),
+            pending: Pending::new(parts.pending),
+            out,
+            events: parts.events,
+            counters: WorkerCounters::default(),
+        }
+    }
+
+    /// Polls until told to stop.
+    pub fn run(mut self) {
+        let mut idle = 0;
+        loop {
+            if !self.commands.is_empty() && !self.obey() {
+                return;
+            }
+            if self.turn() {
+                idle = 0;
+            } else {
+                idle += 1;
+                if idle >= IDLE_ROUNDS {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    /// One round over all ports; true when a frame moved.
+    pub fn turn(&mut self) -> bool {
+        self.fib.quiescent();
+        let mut moved = self.take_links();
+        for index in 0..self.order.len() {
+            moved |= self.serve(self.order[index]);
+        }
+        if !self.pending.is_empty() {
+            self.expire();
+        }
+        self.flush();
+        self.events.flush();
+        moved
+    }
+
+    /// Carries out the waiting commands; false after [`Command::Stop`].
+    pub fn obey(&mut self) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Tables(tables) => self.follow(tables),
+                Command::AddPort { id, port } => self.add(id, *port),
+                Command::RemovePort { id, reply } => {
+                    // Without a listener the port is closed by its own drop.
+                    let _ = reply.send(self.remove(id));
+                }
+                Command::Send { port, frames } => self.originate(port, &frames),
+                Command::Pinhole { id, pinhole, reply } => {
+                    if let Some(Some(owned)) = self.ports.get_mut(id.index()) {
+                        let _ = reply.send(owned.port.set_pinhole(pinhole));
+                    }
+                }
+                Command::Snapshot(reply) => {
+                    let _ = reply.send(self.snapshot());
+                }
+                Command::Stop(reply) => {
+                    let order = self.order.clone();
+                    let ports = order
+                        .into_iter()
+                        .filter_map(|id| Some((id, self.remove(id)?)))
+                        .collect();
+                    self.abandon();
+                    let _ = reply.send(ports);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn follow(&mut self, tables: Arc<Tables>) {
+        self.out.follow(&tables);
+        self.tables = tables;
+        self.passed.store(self.tables.version, Ordering::Release);
+        self.resume();
+    }
+
+    fn add(&mut self, id: PortId, port: Port) {
+        while self.ports.len() <= id.index() {
+            self.ports.push(None);
+        }
+        self.ports[id.index()] = Some(Owned {
+            port,
+            counters: PortCounters::default(),
+            slow_second: 0,
+            slow_budget: SLOW_PER_SECOND,
+            said_dead: false,
+        });
+        self.order.push(id);
+        self.order.sort_unstable();
+    }
+
+    fn remove(&mut self, id: PortId) -> Option<Box<Port>> {
+        let mut owned = self.ports.get_mut(id.index())?.take()?;
+        self.order.retain(|other| *other != id);
+        for frame in self.out.take(id) {
+            owned.counters.drop(DropReason::PortGone);
+            self.pool.free(frame);
+        }
+        self.counters.retired.add(&owned.counters);
+        Some(Box::new(owned.port))
+    }
+
+    /// At the end: frames that still wait are dropped by name.
+    fn abandon(&mut self) {
+        while let Some((_, frame)) = self.link.pop() {
+            self.counters.from_links += 1;
+            self.counters.retired.drop(DropReason::PortGone);
+            self.pool.free(frame);
+        }
+        let (pool, retired) = (&mut self.pool, &mut self.counters.retired);
+        self.pending.drain(|frame| {
+            retired.drop(DropReason::NeighbourTimeout);
+            pool.free(frame);
+        });
+    }
+
+    /// Receives one batch from a port and carries it down the street.
+    fn serve(&mut self, id: PortId) -> bool {
+        let Some(Some(owned)) = self.ports.get_mut(id.index()) else {
+            return false;
+        };
+        let Some(entry) = self.tables.port(id) else {
+            return false;
+        };
+        owned.port.complete(&mut self.pool);
+        let max = self.batch.capacity();
+        let received = owned.port.rx(&mut self.pool, &mut self.batch, max);
+        if received == 0 {
+            if owned.port.is_dead() && !owned.said_dead {
+                owned.said_dead = true;
+                self.events.report(Event::PortDead(id));
+            }
+            return false;
+        }
+        owned.counters.rx_packets += received as u64;
+        owned.counters.rx_bytes += self.batch.iter().map(Frame::len).sum::<usize>() as u64;
+        let now = self.clock.now();
+        if owned.slow_second != now {
+            owned.slow_second = now;
+            owned.slow_budget = SLOW_PER_SECOND;
+        }
+        let mut context = Context {
+            port: id,
+            entry,
+            tables: &self.tables,
+            fib: &self.fib,
+            now,
+            slow_budget: &mut owned.slow_budget,
+            pool: &mut self.pool,
+            counters: &mut owned.counters,
+            worker: &mut self.counters,
+            pending: &mut self.pending,
+            out: &mut self.out,
+            events: &mut self.events,
+        };
+        self.street.run(&mut context, &mut self.batch);
+        self.flush();
+        true
+    }
+
+    /// Sends what the stages queued.
+    fn flush(&mut self) {
+        let (ports, pool, counters) = (&mut self.ports, &mut self.pool, &mut self.counters);
+        self.out.flush(|id, queue| {
+            let Some(Some(owned)) = ports.get_mut(id.index()) else {
+                for frame in queue.drain(..) {
+                    counters.retired.drop(DropReason::PortGone);
+                    pool.free(frame);
+                }
+                return;
+            };
+            let sent = owned.port.tx(pool, queue);
+            owned.counters.tx_packets += sent.packets as u64;
+            owned.counters.tx_bytes += sent.bytes as u64;
+            owned.counters.drops[DropReason::TxRejected as usize] += sent.rejected as u64;
+            if owned.port.is_dead() {
+                for frame in queue.drain(..) {
+                    owned.counters.drop(DropReason::TxRejected);
+                    pool.free(frame);
+                }
+            }
+        });
+        counters.to_links += self.out.take_linked();
+    }
+
+    /// Takes over frames that other workers have for this one's ports.
+    fn take_links(&mut self) -> bool {
+        let mut moved = false;
+        for _ in 0..self.batch.capacity() {
+            let Some((port, frame)) = self.link.pop() else {
+                break;
+            };
+            moved = true;
+            self.counters.from_links += 1;
+            // Only the owner's queue is a right place now: a frame that has missed its port must
+            // not go round.
+            let owned = self.ports.get(port.index()).is_some_and(Option::is_some);
+            let refused = if owned {
+                self.out.send(port, frame)
+            } else {
+                Err((frame, DropReason::PortGone))
+            };
+            if let Err((frame, reason)) = refused {
+                self.counters.retired.drop(reason);
+                self.pool.free(frame);
+            }
+        }
+        moved
+    }
+
+    /// Sends frames that the control thread made.
+    fn originate(&mut self, port: PortId, frames: &[Vec<u8>]) {
+        for bytes in frames {
+            self.counters.generated += 1;
+            let Some(frame) = self.pool.alloc_copy(bytes) else {
+                self.counters.retired.drop(DropReason::PoolEmpty);
+                continue;
+            };
+            if let Err((frame, reason)) = self.out.send(port, frame) {
+                self.counters.retired.drop(reason);
+                self.pool.free(frame);
+            }
+        }
+        self.flush();
+    }
+
+    /// After a new snapshot: carries on what had to wait and need not any more.
+    fn resume(&mut self) {
+        let now = self.clock.now();
+        loop {
+            let (fib, hops) = (&self.fib, &self.tables.next_hops);
+            let ready = |destination: u32| {
+                let hop = fib.lookup(destination.into()).map(NextHopIndex::get);
+                let action = hop
+                    .and_then(|hop| hops.get(usize::from(hop)))
+                    .map(|hop| hop.action);
+                !matches!(action, Some(Action::Wait | Action::Glean))
+            };
+            let Some(id) = self.pending.take_ready(&mut self.resumed, ready) else {
+                return;
+            };
+            let gone = PortEntry::gone();
+            let entry = self.tables.port(id).unwrap_or(&gone);
+            let mut budget = 0;
+            let mut orphans = PortCounters::default();
+            let counters = match self.ports.get_mut(id.index()) {
+                Some(Some(owned)) => &mut owned.counters,
+                _ => &mut orphans,
+            };
+            let mut context = Context {
+                port: id,
+                entry,
+                tables: &self.tables,
+                fib: &self.fib,
+                now,
+                slow_budget: &mut budget,
+                pool: &mut self.pool,
+                counters,
+                worker: &mut self.counters,
+                pending: &mut self.pending,
+                out: &mut self.out,
+                events: &mut self.events,
+            };
+            self.street.resume(&mut context, &mut self.resumed);
+            self.counters.retired.add(&orphans);
+            self.flush();
+        }
+    }
+
+    fn expire(&mut self) {
+        let (ports, pool, counters) = (&mut self.ports, &mut self.pool, &mut self.counters);
+        self.pending.expire(Instant::now(), |id, frame| {
+            match ports.get_mut(id.index()) {
+                Some(Some(owned)) => owned.counters.drop(DropReason::NeighbourTimeout),
+                _ => counters.retired.drop(DropReason::NeighbourTimeout),
+            }
+            pool.free(frame);
+        });
+    }
+
+    fn snapshot(&mut self) -> WorkerSnapshot {
+        self.counters.held = (self.pending.len() + self.out.held()) as u64;
+        let ports = self.order.iter().filter_map(|id| {
+            let owned = self.ports.get(id.index())?.as_ref()?;
+            Some((*id, owned.counters.clone(), owned.port.kernel_counters()))
+        });
+        WorkerSnapshot {
+            worker: self.counters.clone(),
+            ports: ports.collect(),
+            pool_free: self.pool.local(),
+        }
+    }
+}
