@@ -228,6 +228,7 @@ mod tests {
         assert_eq!(fold(0), 0);
         assert_eq!(fold(0xffff), 0xffff);
         assert_eq!(fold(0x1_0000), 1);
+        assert_eq!(fold(0xffff_ffff_0001_0000), 1, "carries in every fold");
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Explicit congestion notification across tunnels (RFC 3168, RFC 6040).
+//! ECN and DSCP across tunnels (RFC 3168, RFC 6040, RFC 2983).
+
+use crate::error::Error;
 
 /// The ECN field: the lower two bits of IPv4's TOS and of IPv6's traffic class (RFC 3168,
 /// section 5).
@@ -31,6 +33,28 @@ impl Ecn {
     #[inline]
     pub const fn into_tos(self, tos: u8) -> u8 {
         tos & !0b11 | self as u8
+    }
+}
+
+/// Where the outer DSCP comes from (RFC 2983). The ECN field is always copied from the inner
+/// header: the normal mode of RFC 6040, section 4.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DscpPolicy {
+    /// The inner header's: the uniform model.
+    #[default]
+    Copy,
+    /// One for the tunnel, 0 to 63: the pipe model.
+    Fixed(u8),
+}
+
+impl DscpPolicy {
+    /// The outer TOS is `inner & mask | fixed`. Fails with [`Error::BadDscp`].
+    pub(crate) fn mask_and_fixed(self) -> Result<(u8, u8), Error> {
+        match self {
+            Self::Copy => Ok((0xff, 0)),
+            Self::Fixed(dscp) if dscp < 64 => Ok((0b11, dscp << 2)),
+            Self::Fixed(dscp) => Err(Error::BadDscp(dscp)),
+        }
     }
 }
 

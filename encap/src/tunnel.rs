@@ -8,6 +8,7 @@
 use std::net::Ipv4Addr;
 
 use crate::checksum::Checksum;
+pub use crate::ecn::DscpPolicy;
 use crate::error::Error;
 use crate::ethernet::{self, ETHERTYPE_IPV4, EthernetRepr, Mac};
 use crate::field::{read, read_u16};
@@ -46,28 +47,6 @@ pub enum OuterKind {
     Ipip,
     /// Ethernet, IPv4, UDP, VXLAN, Ethernet: 64 bytes (RFC 7348).
     Vxlan,
-}
-
-/// Where the outer DSCP comes from (RFC 2983). The ECN field is always copied from the inner
-/// header: the normal mode of RFC 6040, section 4.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum DscpPolicy {
-    /// The inner header's: the uniform model.
-    #[default]
-    Copy,
-    /// One for the tunnel, 0 to 63: the pipe model.
-    Fixed(u8),
-}
-
-impl DscpPolicy {
-    /// The outer TOS is `inner & mask | fixed`. Fails with [`Error::BadDscp`].
-    fn mask_and_fixed(self) -> Result<(u8, u8), Error> {
-        match self {
-            Self::Copy => Ok((0xff, 0)),
-            Self::Fixed(dscp) if dscp < 64 => Ok((0b11, dscp << 2)),
-            Self::Fixed(dscp) => Err(Error::BadDscp(dscp)),
-        }
-    }
 }
 
 /// A VXLAN tunnel to one remote VTEP.

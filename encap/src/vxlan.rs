@@ -167,10 +167,11 @@ mod tests {
                 0 if bit == 3 => assert_eq!(result, Err(Error::MissingVni(0))),
                 0 => assert_eq!(result, Err(Error::BadVxlanFlags(bytes[0]))),
                 4..=6 => assert!(result.is_ok(), "bit {bit} belongs to the VNI"),
-                _ => assert!(
-                    matches!(result, Err(Error::BadVxlanReserved(_))),
-                    "bit {bit}"
-                ),
+                7 => assert_eq!(result, Err(Error::BadVxlanReserved(1 << (bit % 8)))),
+                octet => {
+                    let value = 1 << (bit % 8) << (8 * (3 - octet));
+                    assert_eq!(result, Err(Error::BadVxlanReserved(value)));
+                }
             }
         }
         assert_eq!(
