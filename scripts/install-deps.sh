@@ -16,6 +16,8 @@ tshark tshark
 ethtool ethtool
 curl curl
 /usr/bin/python3 python3
+linux.uml user-mode-linux
+busybox busybox-static
 "
 
 missing=()

@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use shunt_api::MacAddr;
 use tempfile::TempDir;
 
+use crate::netns::Netns;
 use crate::node::{pod_cidr, underlay_address};
 use crate::wire::Wire;
 
@@ -32,6 +33,12 @@ const BOOT: Duration = Duration::from_secs(30);
 
 /// How long [`UmlPeer::run`] lets a command run.
 const COMMAND: Duration = Duration::from_secs(30);
+
+/// How long it may take to halt before it is killed.
+const HALT: Duration = Duration::from_secs(5);
+
+/// The host's end of the peer's interface.
+const TAP: &str = "tap0";
 
 /// The length of the file that the peer serves.
 const BLOB: usize = 1 << 20;
@@ -61,9 +68,9 @@ pub enum Overlay {
 /// A peer to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UmlPeerConfig {
-    /// The TAP to make on the wire's bridge.
-    pub tap: String,
-    /// The MAC address of the peer's end of it, `vec0`.
+    /// Its number on the wire, of which it takes bridge port `p{index}`.
+    pub index: u8,
+    /// The MAC address of its interface `vec0`.
     pub mac: MacAddr,
     /// The peer's underlay address with the length of the underlay's prefix.
     pub address: Ipv4Net,
@@ -79,13 +86,13 @@ pub struct UmlPeerConfig {
 
 impl UmlPeerConfig {
     /// Node `index` of the underlay, facing node `remote`: addresses as [`crate::node::Node`]
-    /// has them, a bridge port `p{index}`, and one pod, number 1.
+    /// has them, and one pod, number 1.
     ///
     /// # Errors
     /// Never in fact: the prefix lengths are valid.
     pub fn new(index: u8, remote: u8, overlay: Overlay) -> Result<Self> {
         Ok(Self {
-            tap: format!("p{index}"),
+            index,
             mac: MacAddr([0x02, 0x75, 0x6d, 0x6c, 0, index]),
             address: Ipv4Net::new(underlay_address(index), 24)?,
             remote: underlay_address(remote),
@@ -96,34 +103,35 @@ impl UmlPeerConfig {
     }
 }
 
-/// A running peer. Dropping it halts it and removes its TAP.
+/// A running peer. Dropping it halts it and deletes its namespace.
 ///
 /// It serves [`UmlPeer::blob`] at `http://ADDRESS/blob` on all of its addresses and answers
 /// pings, as any node does.
 #[derive(Debug)]
 pub struct UmlPeer {
     config: UmlPeerConfig,
+    // Before its namespace, whose deletion kills whatever still runs there.
     machine: Machine,
-    tap: Tap,
+    netns: Netns,
 }
 
 impl UmlPeer {
-    /// Boots a peer on the wire and configures it.
+    /// Boots a peer in `netns`, joins it to the wire and configures it.
     ///
     /// # Errors
     /// When the packages are missing, the kernel does not come up in 30 seconds, or it refuses
     /// the configuration; the message has the end of its console log.
-    pub fn boot(wire: &Wire, config: UmlPeerConfig) -> Result<Self> {
+    pub fn boot(netns: Netns, wire: &Wire, config: UmlPeerConfig) -> Result<Self> {
         ensure!(
             !config.pods.is_empty(),
             "a peer takes at least one pod address"
         );
-        let tap = Tap::new(wire, &config.tap)?;
-        let machine = Machine::boot(wire.netns.name(), &config)?;
+        plug(&netns, wire, config.index)?;
+        let machine = Machine::boot(netns.name(), config.mac)?;
         let peer = Self {
             config,
             machine,
-            tap,
+            netns,
         };
         peer.configure(wire.mtu())?;
         Ok(peer)
@@ -132,9 +140,6 @@ impl UmlPeer {
     fn configure(&self, mtu: u32) -> Result<()> {
         let config = &self.config;
         let source = self.pod();
-        // A NIC completes checksums and segments before the wire; vec0 would leave both to
-        // whoever takes the frame off the TAP.
-        self.must("ethtool -K vec0 tx off tso off gso off gro off")?;
         self.must(&format!("ip link set vec0 mtu {mtu} up"))?;
         self.must(&format!("ip address add {} dev vec0", config.address))?;
         for pod in &config.pods {
@@ -197,9 +202,9 @@ impl UmlPeer {
         &self.config
     }
 
-    /// The bridge port through which all that it sends and receives passes: a place for captures.
-    pub fn tap(&self) -> &str {
-        &self.tap.name
+    /// The namespace that its host processes, its TAP and the end of its cable are in.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
     }
 
     /// What its kernel and its first process have printed on the console.
@@ -207,8 +212,8 @@ impl UmlPeer {
         self.machine.console()
     }
 
-    /// Runs one line of shell in the peer (dash, busybox, iproute2's `ip` and `bridge`,
-    /// ethtool), for 30 seconds at most. A failing command is a finding, not an error.
+    /// Runs one line of shell in the peer (dash, busybox, iproute2's `ip` and `bridge`),
+    /// for 30 seconds at most. A failing command is a finding, not an error.
     ///
     /// # Errors
     /// When the line is longer than 3000 bytes or the peer does not answer.
@@ -308,6 +313,14 @@ impl UmlPeer {
     }
 }
 
+impl Drop for UmlPeer {
+    fn drop(&mut self) {
+        // A namespace's devices go some time after it. So that the port on the wire is free for
+        // a successor at once, the cable goes now; if it has gone already, so much the better.
+        let _ = self.netns.ip("link del eth0");
+    }
+}
+
 /// The kernel as a process, in a process group of its own: it runs a host process for each of
 /// its address spaces.
 #[derive(Debug)]
@@ -318,7 +331,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn boot(netns: &str, config: &UmlPeerConfig) -> Result<Self> {
+    fn boot(netns: &str, mac: MacAddr) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("shunt-uml-").tempdir()?;
         let archive = folder.path().join("initrd");
         std::fs::write(&archive, initrd::build(UmlPeer::blob())?)?;
@@ -329,8 +342,7 @@ impl Machine {
             .arg(argument("initrd=", &archive)?)
             .arg(argument("uml_dir=", folder.path())?)
             .arg(format!(
-                "vec0:transport=tap,ifname={},depth=64,mac={}",
-                config.tap, config.mac
+                "vec0:transport=tap,ifname={TAP},depth=64,mac={mac}"
             ))
             // Kernel messages to the log, commands over the first serial line, nothing else.
             .args(["con0=null,fd:2", "con=null", "ssl0=fd:0,fd:1", "ssl=null"])
@@ -395,7 +407,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         let booted = self.serial.take().is_some();
-        if booted && self.ended_within(Duration::from_secs(2)).is_ok() {
+        if booted && self.ended_within(HALT).is_ok() {
             return;
         }
         // Not yet reaped, so its process group is still its own.
@@ -416,29 +428,20 @@ fn argument(key: &str, path: &Path) -> Result<String> {
     Ok(format!("{key}{path}"))
 }
 
-/// A TAP on the wire's bridge.
-#[derive(Debug)]
-struct Tap {
-    netns: String,
-    name: String,
-}
-
-impl Tap {
-    fn new(wire: &Wire, name: &str) -> Result<Self> {
-        wire.netns.ip(&format!("tuntap add dev {name} mode tap"))?;
-        let tap = Self {
-            netns: wire.netns.name().to_owned(),
-            name: name.to_owned(),
-        };
-        wire.netns
-            .ip(&format!("link set {name} mtu {} master br0 up", wire.mtu()))?;
-        Ok(tap)
+/// Makes a TAP in `netns` and a bridge from there to the cable: TAP - `br0` - `eth0` - `p{index}`.
+///
+/// The cable's end does what a NIC does before its wire. The vector driver of user-mode-linux
+/// leaves checksums and segmentation to whoever takes the frame off the TAP (virtio_net_hdr), and
+/// ethtool in the guest cannot change its mind; without this, unfinished frames would reach nodes.
+fn plug(netns: &Netns, wire: &Wire, index: u8) -> Result<()> {
+    wire.cable(netns, index)?;
+    netns.run(&["ethtool", "-K", "eth0", "tx", "off"])?;
+    netns.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+    netns.ip(&format!("tuntap add dev {TAP} mode tap"))?;
+    let mtu = wire.mtu();
+    for device in [TAP, "eth0"] {
+        netns.ip(&format!("link set {device} mtu {mtu} master br0 up"))?;
     }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        // The namespace may have gone before, and the TAP with it.
-        let _ = crate::command::sh(&format!("ip -n {} link del {}", self.netns, self.name));
-    }
+    netns.ip("link set br0 up")?;
+    Ok(())
 }

@@ -18,7 +18,7 @@ const MODULES: &str = "/usr/lib/uml/modules";
 const WANTED_MODULES: [&str; 2] = ["ipip", "vxlan"];
 
 /// What it takes from the machine, with their shared libraries.
-const PROGRAMS: [&str; 5] = ["busybox", "dash", "ip", "bridge", "ethtool"];
+const PROGRAMS: [&str; 4] = ["busybox", "dash", "ip", "bridge"];
 
 /// The first process.
 const INIT: &str = include_str!("../../uml/init");
