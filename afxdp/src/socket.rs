@@ -322,6 +322,8 @@ impl Socket {
     /// sent are removed too and counted in [`Statistics::tx_rejected`]; the rest stays in order.
     /// Takes nothing when the device is gone or `pool` is of another UMEM.
     ///
+    /// A frame of more than [`MAX_TX_SEGMENTS`] can be packed tighter by [`Pool::copy`].
+    ///
     /// A pending checksum ([`Frame::offload`]) must have been completed: a socket has no offloads.
     pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> usize {
         self.complete(pool);
@@ -494,6 +496,8 @@ impl Socket {
     }
 }
 
+/// To be polled. A duplicate keeps the kernel's side of the socket open after [`Socket::close`]:
+/// drop duplicates first.
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.rings.fd.as_fd()

@@ -5,7 +5,9 @@ use std::thread;
 
 use crossbeam::queue::ArrayQueue;
 use proptest::prelude::*;
-use shunt_afxdp::{Csum, Error, Frame, MAX_SEGMENTS, Offload, Pool, Umem, UmemConfig};
+use shunt_afxdp::{
+    Csum, Device, Error, Frame, MAX_SEGMENTS, Offload, Pool, Socket, Umem, UmemConfig,
+};
 
 fn umem(chunk_size: u32, chunks: u32) -> Arc<Umem> {
     Umem::new(UmemConfig {
@@ -18,6 +20,18 @@ fn umem(chunk_size: u32, chunks: u32) -> Arc<Umem> {
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+#[test]
+fn what_crosses_threads_may() {
+    fn shared<T: Send + Sync>() {}
+    fn moved<T: Send>() {}
+    shared::<Umem>();
+    moved::<Frame>();
+    moved::<Pool>();
+    moved::<Socket>();
+    moved::<Device>();
+    assert_eq!(umem(2048, 1).available(), 1);
 }
 
 #[test]

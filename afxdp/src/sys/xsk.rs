@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::xdp::{
     SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XDP_PGOFF_RX_RING,
     XDP_PGOFF_TX_RING, XDP_UMEM_PGOFF_COMPLETION_RING, XDP_UMEM_PGOFF_FILL_RING, XdpRingOffset,
@@ -69,8 +70,15 @@ pub(crate) fn open_anchor(area: &Mapping, config: &UmemConfig) -> Result<(OwnedF
         flags: XdpUmemRegFlags::empty(),
         tx_metadata_len: 0,
     };
-    sockopt::set_xdp_umem_reg(&fd, registration)
-        .map_err(|error| Error::from_kernel("registering the UMEM", LO, "CAP_IPC_LOCK", error))?;
+    sockopt::set_xdp_umem_reg(&fd, registration).map_err(|error| match error {
+        // RLIMIT_MEMLOCK is exceeded, which the capability overrides (`xdp_umem_account_pages`).
+        Errno::NOBUFS => Error::Permission {
+            operation: "registering the UMEM beyond RLIMIT_MEMLOCK",
+            device: LO.to_owned(),
+            capability: "CAP_IPC_LOCK",
+        },
+        error => Error::from_kernel("registering the UMEM", LO, "CAP_IPC_LOCK", error),
+    })?;
     // Never used, but a bound socket must have them (`xsk_bind`).
     sockopt::set_xdp_umem_fill_ring_size(&fd, 64)
         .map_err(|e| fail("sizing the rings")(e.into()))?;

@@ -2,6 +2,7 @@
 //! as long as somebody is in them: nothing is left behind, however a test ends.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic;
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
-use shunt_afxdp::{Device, Frame, Pool, Umem, UmemConfig};
+use shunt_afxdp::{Device, DeviceConfig, Frame, Pool, ProgramKind, Umem, UmemConfig};
 
 /// Runs `body` on a thread of its own in a network namespace of its own.
 pub(crate) fn in_netns(body: impl FnOnce() + Send + 'static) {
@@ -147,7 +148,16 @@ impl Pod {
 }
 
 pub(crate) fn udp(address: Ipv4Addr, port: u16) -> UdpSocket {
-    let socket = UdpSocket::bind((address, port)).expect("a UDP socket");
+    // A process that another test is starting may hold the last socket on this port until it execs.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let socket = loop {
+        match UdpSocket::bind((address, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            result => break result.expect("a UDP socket"),
+        }
+    };
     socket
         .set_read_timeout(Some(Duration::from_secs(5)))
         .expect("a timeout");
@@ -216,4 +226,45 @@ pub(crate) fn turn_around(frame: &mut Frame, umem: &Umem) {
     data.swap(UDP, UDP + 2);
     data.swap(UDP + 1, UDP + 3);
     data[UDP + 6..UDP + 8].fill(0);
+}
+
+pub(crate) fn config(pod: &Pod) -> DeviceConfig {
+    DeviceConfig {
+        rx_frames: 256,
+        ..DeviceConfig::new(pod.host_end(), ProgramKind::Pod)
+    }
+}
+
+/// Sends a datagram from the pod through the switch and back.
+pub(crate) fn echo(pod: &Pod, device: &mut Device, pool: &mut Pool, payload: &[u8]) -> usize {
+    let umem = pool.umem().clone();
+    let socket = pod.udp(7000);
+    socket.send_to(payload, (pod.gateway(), 9)).unwrap();
+    let mut frames = receive(device, pool, 1);
+    let (pod_mac, host_mac) = pod.macs();
+    let bytes = frames[0].copy_to_vec(&umem);
+    assert_eq!(bytes[..6], host_mac);
+    assert_eq!(bytes[6..12], pod_mac);
+    assert_eq!(bytes[PAYLOAD..], *payload);
+    let segments = frames[0].segments();
+    turn_around(&mut frames[0], &umem);
+    transmit(device, pool, frames);
+    let mut buffer = vec![0; 70_000];
+    let (len, from) = socket
+        .recv_from(&mut buffer)
+        .expect("the datagram comes back");
+    assert_eq!(from, (pod.gateway(), 9).into());
+    assert!(buffer[..len] == *payload, "{len} bytes, damaged");
+    segments
+}
+
+/// Everything is back, nothing odd was counted.
+pub(crate) fn assert_closed(device: Device, mut pool: Pool, chunks: usize) {
+    let umem = pool.umem().clone();
+    let statistics = device.statistics().unwrap();
+    assert_eq!(statistics.bad_descriptors, 0);
+    assert_eq!(statistics.tx_invalid_descs, 0);
+    let _ = device.close(&mut pool);
+    drop(pool);
+    assert_eq!(umem.available(), chunks);
 }

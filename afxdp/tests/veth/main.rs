@@ -1,0 +1,5 @@
+//! Devices over real veth pairs, in network namespaces made for each test. Needs root.
+
+mod lifecycle;
+mod support;
+mod traffic;
