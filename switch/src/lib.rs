@@ -5,13 +5,17 @@
 //! - [`tables`]: what the street reads; [`stats`]: what it counts.
 //! - [`worker`]: the pinned threads that poll ports and walk the street.
 //! - [`control`]: the daemon's one other thread, which alone writes tables.
+//! - [`standalone`]: the street alone, for benches and tests.
 //! - [`netlink`], [`sys`]: the kernel; [`config`], [`cli`]: the user.
+
+#![deny(unsafe_code)]
 
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod netlink;
 pub mod port;
+pub mod standalone;
 pub mod stats;
 pub mod street;
 pub mod sys;

@@ -14,6 +14,7 @@ use super::rib::Origin;
 use crate::config::Mode;
 use crate::stats::{DropReason, PortCounters};
 use crate::tables::{PortId, Role};
+use crate::worker::PortSnapshot;
 
 /// How long an address that nobody answers for is shown.
 const SHOW_UNANSWERED: Duration = Duration::from_secs(10);
@@ -157,9 +158,9 @@ impl Daemon {
             from_links += worker.from_links;
             report.pool_free += snapshot.pool_free as u64;
             total.add(&worker.retired);
-            for (id, counters, kernel) in &snapshot.ports {
-                total.add(counters);
-                ports.insert(*id, port_stats(self.port_name(*id), counters, kernel));
+            for port in &snapshot.ports {
+                total.add(&port.counters);
+                ports.insert(port.id, port_stats(self.port_name(port.id), port));
             }
         }
         // The depot last: a worker may have moved frames there since its copy.
@@ -204,7 +205,8 @@ fn named(counters: &PortCounters) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn port_stats(name: String, counters: &PortCounters, kernel: &[(&'static str, u64)]) -> PortStats {
+fn port_stats(name: String, port: &PortSnapshot) -> PortStats {
+    let counters = &port.counters;
     PortStats {
         name,
         rx_packets: counters.rx_packets,
@@ -212,7 +214,8 @@ fn port_stats(name: String, counters: &PortCounters, kernel: &[(&'static str, u6
         tx_packets: counters.tx_packets,
         tx_bytes: counters.tx_bytes,
         drops: named(counters),
-        kernel: kernel
+        kernel: port
+            .kernel
             .iter()
             .map(|(name, n)| ((*name).to_owned(), *n))
             .collect(),

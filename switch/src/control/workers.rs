@@ -225,7 +225,7 @@ impl Workers {
     }
 
     /// Ends all threads and takes their ports back.
-    pub(crate) fn stop(self) -> Vec<Box<Port>> {
+    pub(crate) fn stop(self) -> Vec<Port> {
         let mut ports = Vec::new();
         let answers: Vec<_> = (0..self.len())
             .map(|worker| {
@@ -236,7 +236,7 @@ impl Workers {
             .collect();
         for (worker, answer) in answers.iter().enumerate() {
             match self.answer(worker, answer) {
-                Ok(returned) => ports.extend(returned.into_iter().map(|(_, port)| port)),
+                Ok(returned) => ports.extend(returned.into_iter().map(|(_, port)| *port)),
                 Err(error) => log::error!("{error}"),
             }
         }

@@ -59,11 +59,14 @@ impl Port {
         }
     }
 
-    /// Takes back the frames that the kernel has sent.
+    /// Takes back the frames that the kernel has sent, and reminds it of those that it has not.
     #[inline]
     pub fn complete(&mut self, pool: &mut Pool) {
         if let Self::Afxdp(device) = self {
             device.complete(pool);
+            if device.needs_kick() {
+                device.kick();
+            }
         }
     }
 
@@ -100,7 +103,8 @@ impl Port {
                     ("tx_ring_empty_descs", s.tx_ring_empty_descs),
                 ]
             }
-            Self::Tap(_) | Self::Memory(_) => Vec::new(),
+            Self::Tap(tap) => tap.counters(),
+            Self::Memory(_) => Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Ingress of a pod's port: what is this frame, and is it for the gateway?
 
+use std::sync::atomic::Ordering;
+
 use shunt_afxdp::Frame;
 use shunt_api::MacAddr;
 use shunt_encap::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetFrame};
@@ -8,11 +10,10 @@ use super::{Context, Event, Street, Verdict, arp, ipv4};
 use crate::config::Mode;
 use crate::stats::DropReason;
 use crate::tables::PortId;
-use std::sync::atomic::Ordering;
 
 impl Street {
     /// One verdict per frame; routed packets are gathered for `forward`.
-    pub(super) fn from_pod(&mut self, context: &mut Context<'_>, batch: &mut [Frame]) {
+    pub(super) fn pod_ingress(&mut self, context: &mut Context<'_>, batch: &mut [Frame]) {
         let gateway = context.tables.gateway_mac;
         for frame in batch {
             let (dst, src, ethertype) =
@@ -78,10 +79,11 @@ fn l2(
     let Some(bridge) = tables.domains.get(domain.index()) else {
         return Verdict::Drop(DropReason::NoFloodTarget);
     };
-    if bridge.fdb.refresh(src, context.now) != Some(context.port) {
-        if let Err(reason) = station(context, src, bridge.fdb.lookup(src)) {
-            return Verdict::Drop(reason);
-        }
+    let known = bridge.fdb.refresh(src, context.now);
+    if known != Some(context.port)
+        && let Err(reason) = station(context, src, known)
+    {
+        return Verdict::Drop(reason);
     }
     if dst == tables.gateway_mac {
         return match ethertype {

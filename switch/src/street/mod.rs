@@ -91,8 +91,8 @@ impl Street {
     pub fn run(&mut self, context: &mut Context<'_>, batch: &mut Vec<Frame>) {
         self.clear();
         match context.entry.role {
-            Role::Pod => self.from_pod(context, batch),
-            Role::Uplink => self.from_uplink(context, batch),
+            Role::Pod => self.pod_ingress(context, batch),
+            Role::Uplink => self.uplink_ingress(context, batch),
         }
         self.forward(context);
         self.egress(context, batch);

@@ -113,7 +113,7 @@ impl Outbox {
     pub(crate) fn take(&mut self, port: PortId) -> Vec<Frame> {
         self.busy.retain(|busy| *busy != port);
         match self.queues.get_mut(port.index()) {
-            Some(queue) => queue.drain(..).collect(),
+            Some(queue) => std::mem::replace(queue, Vec::with_capacity(self.capacity)),
             None => Vec::new(),
         }
     }

@@ -20,7 +20,7 @@ struct Outer {
 
 impl Street {
     /// One verdict per frame; routed packets are gathered for `forward`.
-    pub(super) fn from_uplink(&mut self, context: &mut Context<'_>, batch: &mut [Frame]) {
+    pub(super) fn uplink_ingress(&mut self, context: &mut Context<'_>, batch: &mut [Frame]) {
         for frame in batch {
             let routed = accept(context, frame);
             match routed {

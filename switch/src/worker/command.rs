@@ -55,7 +55,18 @@ pub struct WorkerSnapshot {
     /// The worker's.
     pub worker: WorkerCounters,
     /// Its ports', with what the kernel counted.
-    pub ports: Vec<(PortId, PortCounters, Vec<(&'static str, u64)>)>,
+    pub ports: Vec<PortSnapshot>,
     /// Free frames in the worker's own pool.
     pub pool_free: usize,
+}
+
+/// One port's counters.
+#[derive(Debug, Clone)]
+pub struct PortSnapshot {
+    /// The port.
+    pub id: PortId,
+    /// What the worker counted.
+    pub counters: PortCounters,
+    /// What the kernel counted, by its own names.
+    pub kernel: Vec<(&'static str, u64)>,
 }

@@ -10,7 +10,7 @@ use crossbeam::channel::Receiver;
 use shunt_afxdp::{Frame, Pool};
 use shunt_fib::{Fib4Reader, NextHopIndex};
 
-pub use command::{Command, WorkerSnapshot};
+pub use command::{Command, PortSnapshot, WorkerSnapshot};
 
 use crate::port::Port;
 use crate::stats::{DropReason, PortCounters, WorkerCounters};
@@ -389,7 +389,11 @@ impl Worker {
         self.counters.held = (self.pending.len() + self.out.held()) as u64;
         let ports = self.order.iter().filter_map(|id| {
             let owned = self.ports.get(id.index())?.as_ref()?;
-            Some((*id, owned.counters.clone(), owned.port.kernel_counters()))
+            Some(PortSnapshot {
+                id: *id,
+                counters: owned.counters.clone(),
+                kernel: owned.port.kernel_counters(),
+            })
         });
         WorkerSnapshot {
             worker: self.counters.clone(),

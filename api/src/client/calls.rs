@@ -1,0 +1,131 @@
+//! A method per request, which unpacks the one reply it can have.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Client, ClientError};
+use crate::{
+    FdbEntry, NeighbourEntry, PortInfo, PortSpec, Reply, Request, RouteInfo, RouteSpec,
+    StatsReport, StatusReport,
+};
+
+impl Client {
+    /// Attaches a port.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn port_add(&mut self, port: PortSpec) -> Result<(), ClientError> {
+        self.done(&Request::PortAdd(port))
+    }
+
+    /// Detaches a port.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn port_del(&mut self, name: &str) -> Result<(), ClientError> {
+        self.done(&Request::PortDel {
+            name: name.to_owned(),
+        })
+    }
+
+    /// All ports.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn port_list(&mut self) -> Result<Vec<PortInfo>, ClientError> {
+        match self.call(&Request::PortList)? {
+            Reply::Ports(ports) => Ok(ports),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// Installs or replaces a route.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn route_add(&mut self, route: RouteSpec) -> Result<(), ClientError> {
+        self.done(&Request::RouteAdd(route))
+    }
+
+    /// Removes the route of exactly this prefix.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn route_del(&mut self, prefix: IpNet) -> Result<(), ClientError> {
+        self.done(&Request::RouteDel { prefix })
+    }
+
+    /// All routes, in address order.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn route_list(&mut self) -> Result<Vec<RouteInfo>, ClientError> {
+        match self.call(&Request::RouteList)? {
+            Reply::Routes(routes) => Ok(routes),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// The route that an address takes.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn route_get(&mut self, address: IpAddr) -> Result<RouteInfo, ClientError> {
+        match self.call(&Request::RouteGet { address })? {
+            Reply::Route(route) => Ok(route),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// The MAC table (L2 mode).
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn fdb_list(&mut self) -> Result<Vec<FdbEntry>, ClientError> {
+        match self.call(&Request::FdbList)? {
+            Reply::Fdb(fdb) => Ok(fdb),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// The neighbours.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn neigh_list(&mut self) -> Result<Vec<NeighbourEntry>, ClientError> {
+        match self.call(&Request::NeighList)? {
+            Reply::Neighbours(neighbours) => Ok(neighbours),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn stats(&mut self) -> Result<StatsReport, ClientError> {
+        match self.call(&Request::Stats)? {
+            Reply::Stats(stats) => Ok(stats),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// What the daemon is and how it runs.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn status(&mut self) -> Result<StatusReport, ClientError> {
+        match self.call(&Request::Status)? {
+            Reply::Status(status) => Ok(status),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    fn done(&mut self, request: &Request) -> Result<(), ClientError> {
+        match self.call(request)? {
+            Reply::Done => Ok(()),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+}

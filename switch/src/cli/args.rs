@@ -1,0 +1,286 @@
+//! What `shunt` understands.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use shunt_api::{Encap, MacAddr, PortKind, PortSpec, Request, RouteSpec, RouteTarget};
+
+use crate::config::netns_path;
+
+/// A poll-mode user-space packet switch for Kubernetes pods.
+///
+/// `shunt run` is the daemon; all other commands but `check` ask a running one.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(
+    name = "shunt",
+    version,
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 daemon not reachable."
+)]
+pub struct Cli {
+    /// The daemon's control socket [default: /run/shunt/shunt.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print the daemon's answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground
+    Run {
+        /// The configuration, TOML
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration: prints ok, or every problem with its line
+    Check {
+        /// The configuration, TOML
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Attach, detach and list ports
+    #[command(subcommand)]
+    Port(PortCommand),
+    /// Install, remove and look up routes
+    #[command(subcommand)]
+    Route(RouteCommand),
+    /// The MAC table (L2 mode)
+    #[command(subcommand)]
+    Fdb(FdbCommand),
+    /// The neighbours: pods and other nodes
+    #[command(subcommand)]
+    Neigh(NeighCommand),
+    /// Counters: totals, drops by reason, ports
+    Stats,
+    /// What the daemon is and how it runs
+    Status,
+}
+
+/// `shunt port`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PortCommand {
+    /// Attach a port
+    Add(PortAdd),
+    /// Detach a port
+    Del {
+        /// The port's name
+        name: String,
+    },
+    /// List the ports
+    List,
+}
+
+/// `shunt port add`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PortAdd {
+    /// The port's name in the switch
+    pub name: String,
+    /// The kernel interface: an existing one for afxdp, the one to create for tap
+    #[arg(long, value_name = "DEV")]
+    pub device: String,
+    /// How the port meets the kernel
+    #[arg(long, value_enum, default_value_t = KindArg::Afxdp)]
+    pub kind: KindArg,
+    /// For tap: the network namespace that gets the device, by name (`ip netns`) or path
+    #[arg(long, value_name = "NAME-OR-PATH", value_parser = netns)]
+    pub netns: Option<PathBuf>,
+    /// An address of the pod; repeat for more
+    #[arg(long = "address", value_name = "IP")]
+    pub addresses: Vec<IpAddr>,
+    /// The pod's MAC address; the switch asks by ARP when absent
+    #[arg(long)]
+    pub mac: Option<MacAddr>,
+    /// The index of the worker to own the port; the least loaded when absent
+    #[arg(long, value_name = "N")]
+    pub worker: Option<usize>,
+    /// Frames kept with the kernel for reception; the configured default when absent
+    #[arg(long, value_name = "N")]
+    pub rx_frames: Option<u32>,
+}
+
+/// `--kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// An AF_XDP socket on a veth's host end or on a NIC
+    Afxdp,
+    /// A TAP device that the daemon creates
+    Tap,
+}
+
+/// `shunt route`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum RouteCommand {
+    /// Install or replace a route
+    Add(RouteAdd),
+    /// Remove the route of exactly this prefix
+    Del {
+        /// The destination, as in 10.244.2.0/24
+        #[arg(value_parser = prefix)]
+        prefix: IpNet,
+    },
+    /// List the routes
+    List,
+    /// Show the route that an address takes
+    Get {
+        /// The destination
+        address: IpAddr,
+    },
+}
+
+/// `shunt route add`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["via", "port", "blackhole"]))]
+pub struct RouteAdd {
+    /// The destination, as in 10.244.2.0/24
+    #[arg(value_parser = prefix)]
+    pub prefix: IpNet,
+    /// Lead to this remote node, by its underlay address
+    #[arg(long, value_name = "NODE", requires = "encap")]
+    pub via: Option<IpAddr>,
+    /// How packets travel to the remote node
+    #[arg(long, value_enum, requires = "via", conflicts_with_all = ["port", "blackhole"])]
+    pub encap: Option<EncapArg>,
+    /// VXLAN: the remote VTEP's MAC address; derived from the node's address when absent
+    #[arg(long, value_name = "MAC", requires = "via", conflicts_with_all = ["port", "blackhole"])]
+    pub vtep_mac: Option<MacAddr>,
+    /// Lead to this local port
+    #[arg(long, value_name = "NAME")]
+    pub port: Option<String>,
+    /// Drop what goes there
+    #[arg(long)]
+    pub blackhole: bool,
+}
+
+/// `--encap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EncapArg {
+    /// VXLAN, RFC 7348
+    Vxlan,
+    /// IP in IP, RFC 2003
+    Ipip,
+    /// Plain: the node is on the same link
+    Direct,
+    /// Plain where the node is on the same link, VXLAN otherwise
+    CrossSubnetVxlan,
+    /// Plain where the node is on the same link, IP in IP otherwise
+    CrossSubnetIpip,
+}
+
+/// `shunt fdb`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum FdbCommand {
+    /// List the stations and the ports they are behind
+    List,
+}
+
+/// `shunt neigh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum NeighCommand {
+    /// List the neighbours and their link-layer addresses
+    List,
+}
+
+impl Command {
+    /// The question to a running daemon; `None` for `run` and `check`, which ask nobody.
+    pub fn request(self) -> Option<Request> {
+        Some(match self {
+            Self::Run { .. } | Self::Check { .. } => return None,
+            Self::Port(PortCommand::Add(port)) => Request::PortAdd(port.into()),
+            Self::Port(PortCommand::Del { name }) => Request::PortDel { name },
+            Self::Port(PortCommand::List) => Request::PortList,
+            Self::Route(RouteCommand::Add(route)) => Request::RouteAdd(route.into()),
+            Self::Route(RouteCommand::Del { prefix }) => Request::RouteDel { prefix },
+            Self::Route(RouteCommand::List) => Request::RouteList,
+            Self::Route(RouteCommand::Get { address }) => Request::RouteGet { address },
+            Self::Fdb(FdbCommand::List) => Request::FdbList,
+            Self::Neigh(NeighCommand::List) => Request::NeighList,
+            Self::Stats => Request::Stats,
+            Self::Status => Request::Status,
+        })
+    }
+}
+
+impl From<PortAdd> for PortSpec {
+    fn from(port: PortAdd) -> Self {
+        let PortAdd {
+            name,
+            device,
+            kind,
+            netns,
+            addresses,
+            mac,
+            worker,
+            rx_frames,
+        } = port;
+        let kind = match kind {
+            KindArg::Afxdp => PortKind::Afxdp,
+            KindArg::Tap => PortKind::Tap,
+        };
+        Self {
+            name,
+            kind,
+            device,
+            netns,
+            addresses,
+            mac,
+            worker,
+            rx_frames,
+        }
+    }
+}
+
+impl From<RouteAdd> for RouteSpec {
+    fn from(route: RouteAdd) -> Self {
+        let RouteAdd {
+            prefix,
+            via,
+            encap,
+            vtep_mac,
+            port,
+            blackhole: _,
+        } = route;
+        let to = match (via.zip(encap), port) {
+            (Some((via, encap)), _) => RouteTarget::Node {
+                via,
+                encap: encap.into(),
+                vtep_mac,
+            },
+            (None, Some(port)) => RouteTarget::Port(port),
+            (None, None) => RouteTarget::Blackhole,
+        };
+        Self { prefix, to }
+    }
+}
+
+impl From<EncapArg> for Encap {
+    fn from(encap: EncapArg) -> Self {
+        match encap {
+            EncapArg::Vxlan => Self::Vxlan,
+            EncapArg::Ipip => Self::Ipip,
+            EncapArg::Direct => Self::Direct,
+            EncapArg::CrossSubnetVxlan => Self::CrossSubnetVxlan,
+            EncapArg::CrossSubnetIpip => Self::CrossSubnetIpip,
+        }
+    }
+}
+
+fn prefix(text: &str) -> Result<IpNet, String> {
+    text.parse()
+        .map_err(|_| "not an IP prefix: write one such as 10.244.2.0/24".to_owned())
+}
+
+/// The daemon may run in another directory, so a relative path is made absolute here.
+fn netns(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(netns_path(text)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! Tables as people see them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use shunt_api::{Encap, MacAddr, PortStats, StatsReport};
+
+use super::*;
+
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+/// The table's cells by line, columns being set apart by two spaces or more.
+fn cells(text: &str) -> Vec<Vec<&str>> {
+    text.lines()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        })
+        .collect()
+}
+
+fn counts(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    pairs
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), *count))
+        .collect()
+}
+
+#[test]
+fn lists_ports() {
+    let uplink = PortInfo {
+        name: "uplink".to_owned(),
+        role: PortRole::Uplink,
+        kind: PortKind::Afxdp,
+        device: "eth0".to_owned(),
+        worker: 0,
+        xdp: "native".to_owned(),
+        mtu: 1500,
+        mac: None,
+        addresses: vec![],
+        state: "up".to_owned(),
+    };
+    let pod = PortInfo {
+        name: "pod1".to_owned(),
+        role: PortRole::Pod,
+        kind: PortKind::Tap,
+        device: "tap1".to_owned(),
+        xdp: "-".to_owned(),
+        mac: Some(MAC),
+        addresses: vec!["10.244.1.2".parse().unwrap(), "10.244.1.3".parse().unwrap()],
+        state: "device is down".to_owned(),
+        ..uplink.clone()
+    };
+    let text = ports(&[uplink, pod]);
+    let cells = cells(&text);
+    assert_eq!(cells.len(), 3, "{text}");
+    assert_eq!(cells[0][..4], ["NAME", "ROLE", "KIND", "DEVICE"]);
+    assert_eq!(
+        cells[1],
+        [
+            "uplink", "uplink", "afxdp", "eth0", "0", "native", "1500", "-", "-", "up"
+        ]
+    );
+    assert_eq!(
+        cells[2][7..],
+        [
+            "02:00:00:00:00:01",
+            "10.244.1.2, 10.244.1.3",
+            "device is down"
+        ]
+    );
+    assert!(text.lines().all(|line| line == line.trim()), "{text:?}");
+}
+
+#[test]
+fn lists_routes() {
+    let node = RouteInfo {
+        prefix: "10.244.2.0/24".parse().unwrap(),
+        to: Some(RouteTarget::Node {
+            via: "192.168.50.2".parse().unwrap(),
+            encap: Encap::Vxlan,
+            vtep_mac: None,
+        }),
+        origin: "api".to_owned(),
+        port: Some("uplink".to_owned()),
+        encap: "vxlan".to_owned(),
+        neighbour: Some(MAC),
+        mtu: Some(1450),
+        state: "reachable".to_owned(),
+    };
+    let bare = |to| RouteInfo {
+        to,
+        port: None,
+        neighbour: None,
+        mtu: None,
+        ..node.clone()
+    };
+    let text = routes(&[
+        node.clone(),
+        bare(Some(RouteTarget::Port("pod1".to_owned()))),
+        bare(Some(RouteTarget::Blackhole)),
+        bare(None),
+    ]);
+    let cells = cells(&text);
+    assert_eq!(
+        cells[1],
+        [
+            "10.244.2.0/24",
+            "node 192.168.50.2",
+            "vxlan",
+            "uplink",
+            "02:00:00:00:00:01",
+            "1450",
+            "api",
+            "reachable"
+        ]
+    );
+    assert_eq!(cells[2][1], "port pod1");
+    assert_eq!(cells[3][1..6], ["blackhole", "vxlan", "-", "-", "-"]);
+    assert_eq!(cells[4][1], "-");
+}
+
+#[test]
+fn lists_stations_and_neighbours() {
+    let station = |age| FdbEntry {
+        mac: MAC,
+        port: "pod1".to_owned(),
+        age,
+    };
+    let text = fdb(&[station(Some(7)), station(None)]);
+    assert_eq!(cells(&text)[1], ["02:00:00:00:00:01", "pod1", "7 s ago"]);
+    assert_eq!(cells(&text)[2][2], "static");
+
+    let neighbour = NeighbourEntry {
+        address: "192.168.50.2".parse().unwrap(),
+        mac: None,
+        port: "uplink".to_owned(),
+        state: "incomplete".to_owned(),
+    };
+    let text = neighbours(&[neighbour]);
+    assert_eq!(
+        cells(&text)[1],
+        ["192.168.50.2", "-", "uplink", "incomplete"]
+    );
+}
+
+#[test]
+fn empty_lists_say_what_to_do() {
+    assert!(ports(&[]).contains("shunt port add"));
+    assert!(routes(&[]).contains("shunt route add"));
+    assert!(fdb(&[]).contains("l2 mode"));
+    assert!(neighbours(&[]).contains("ports and routes"));
+}
+
+fn report() -> StatsReport {
+    let port = PortStats {
+        name: "pod1".to_owned(),
+        rx_packets: 100,
+        rx_bytes: 6400,
+        tx_packets: 40,
+        tx_bytes: 2560,
+        drops: counts(&[("no_route", 7), ("bad_arp", 0)]),
+        kernel: counts(&[("rx_dropped", 3), ("rx_invalid_descs", 0)]),
+    };
+    StatsReport {
+        received: 100,
+        generated: 2,
+        transmitted: 90,
+        consumed: 1,
+        in_flight: 2,
+        drops: counts(&[("bad_arp", 2), ("no_route", 7)]),
+        ports: vec![port],
+        pool_free: 1000,
+        pool_total: 4096,
+    }
+}
+
+#[test]
+fn stats_show_the_balance_and_explain_drops() {
+    let meanings = HashMap::from([("no_route".to_owned(), "no route to it".to_owned())]);
+    let text = stats(&report(), &meanings);
+    assert!(text.contains("100 + 2 = 90 + 9 + 1 + 2"), "{text}");
+    assert!(text.contains("consumed + in flight: balanced"), "{text}");
+    let cells = cells(&text);
+    let row = |name: &str| {
+        let found = cells.iter().find(|row| row.first() == Some(&name));
+        found.unwrap_or_else(|| panic!("no {name}: {text}"))
+    };
+    assert_eq!(row("dropped")[1], "9");
+    assert_eq!(
+        *row("no_route"),
+        ["no_route", "7", "pod1 7", "no route to it"]
+    );
+    assert_eq!(*row("bad_arp"), ["bad_arp", "2", "-", "-"]);
+    assert_eq!(
+        *row("pod1"),
+        ["pod1", "100", "6400", "40", "2560", "7", "rx_dropped 3"]
+    );
+    let place = |word: &str| text.find(word).unwrap();
+    assert!(
+        place("no_route ") < place("bad_arp "),
+        "the most frequent first: {text}"
+    );
+}
+
+#[test]
+fn stats_do_not_hide_an_imbalance() {
+    let lost = StatsReport {
+        received: 105,
+        ..report()
+    };
+    assert!(stats(&lost, &HashMap::new()).contains("off by 5"));
+    let absurd = StatsReport {
+        received: u64::MAX,
+        generated: u64::MAX,
+        drops: counts(&[("a", u64::MAX), ("b", u64::MAX)]),
+        ..report()
+    };
+    assert!(stats(&absurd, &HashMap::new()).contains("18446744073709551615"));
+    let idle = stats(&StatsReport::default(), &HashMap::new());
+    assert!(
+        idle.contains("0 + 0 = 0 + 0 + 0 + 0") && idle.contains("no drops"),
+        "{idle}"
+    );
+}
+
+#[test]
+fn status_names_what_runs() {
+    let report = StatusReport {
+        version: "0.1.0".to_owned(),
+        pid: 42,
+        mode: "l3".to_owned(),
+        node: "192.168.50.1".parse().unwrap(),
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        gateway: "169.254.1.1".parse().unwrap(),
+        gateway_mac: MAC,
+        vtep_mac: MAC,
+        cores: vec![1, 3],
+        uptime: 3_725,
+        drop_reasons: vec![],
+    };
+    let text = status(&report);
+    let cells = cells(&text);
+    for row in [
+        ["process", "42"],
+        ["up", "1 h 2 min 5 s"],
+        ["pod CIDRs", "10.244.1.0/24"],
+        ["gateway", "169.254.1.1 at 02:00:00:00:00:01"],
+        ["workers on cores", "1, 3"],
+    ] {
+        assert!(cells.iter().any(|cells| *cells == row), "{row:?}: {text}");
+    }
+}
+
+#[test]
+fn durations_begin_with_what_is_not_zero() {
+    for (seconds, text) in [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min 0 s"),
+        (3600, "1 h 0 min 0 s"),
+        (90_061, "1 d 1 h 1 min 1 s"),
+    ] {
+        assert_eq!(duration(seconds), text);
+    }
+}

@@ -1,0 +1,9 @@
+//! The street over memory ports: what goes in, what comes out, and that nothing is lost between.
+
+mod arp;
+mod bench_node;
+mod hostile;
+mod l2;
+mod l3;
+mod tunnel;
+mod wait;

@@ -1,0 +1,87 @@
+//! Frames that wait for a link-layer address.
+
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use shunt_switch::config::Mode;
+use shunt_switch::stats::DropReason;
+use shunt_switch::street::Event;
+use shunt_switch::tables::{Action, NextHop};
+
+use crate::bench_node::*;
+
+#[test]
+fn frames_wait_and_go_on_in_order_when_the_neighbour_is_found() {
+    let mut node = Node::new(1, Mode::L3, 2);
+    node.switch
+        .set_next_hop(node.hops[1], NextHop::inert(Action::Wait));
+    for payload in [10, 11] {
+        node.send(1, &udp_to(pod(1, 2), payload));
+    }
+    assert_eq!(node.pods[1].receive(), None);
+    assert_eq!(node.events(), [Event::Miss { address: pod(1, 2) }; 2]);
+    assert_eq!(node.switch.counters().0.worker.held, 2);
+    node.switch
+        .set_next_hop(node.hops[1], Node::to_pod(node.ids[1], pod_mac(2)));
+    let lengths: Vec<_> = std::iter::from_fn(|| node.pods[1].receive())
+        .map(|frame| frame.len() - 42)
+        .collect();
+    assert_eq!(lengths, [10, 11]);
+    node.finish();
+}
+
+#[test]
+fn the_queues_are_bounded_per_neighbour_and_in_total() {
+    let mut node = Node::new(1, Mode::L3, 2);
+    let glean = node.hop(NextHop::inert(Action::Glean));
+    node.route("10.50.0.0/16".parse::<Ipv4Net>().expect("a prefix"), glean);
+    // Two for each host, three in all.
+    for (host, fits) in [(1, true), (1, true), (1, false), (2, true), (3, false)] {
+        let before = node.drops(DropReason::NeighbourQueueFull);
+        node.send(1, &udp_to([10, 50, 0, host].into(), 10));
+        let dropped = node.drops(DropReason::NeighbourQueueFull) - before;
+        assert_eq!(dropped, u64::from(!fits), "host {host}");
+    }
+    assert!(node.events().contains(&Event::Miss {
+        address: [10, 50, 0, 3].into()
+    }));
+    node.finish();
+}
+
+#[test]
+fn nobody_waits_for_ever() {
+    let mut node = Node::new(1, Mode::L3, 2);
+    node.switch
+        .set_next_hop(node.hops[1], NextHop::inert(Action::Wait));
+    node.send(1, &udp_to(pod(1, 2), 10));
+    std::thread::sleep(Duration::from_millis(40));
+    // News that does not concern it must not give it another turn.
+    node.switch
+        .set_next_hop(node.hops[1], NextHop::inert(Action::Wait));
+    node.settle();
+    assert_eq!(node.drops(DropReason::NeighbourTimeout), 1);
+    node.finish();
+}
+
+#[test]
+fn frames_outlive_the_port_they_came_from() {
+    let mut node = Node::new(1, Mode::L3, 2);
+    node.switch
+        .set_next_hop(node.hops[1], NextHop::inert(Action::Wait));
+    node.send(1, &udp_to(pod(1, 2), 10));
+    let gone = node.ids[0];
+    node.switch.remove_port(gone);
+    node.switch
+        .set_next_hop(node.hops[1], Node::to_pod(node.ids[1], pod_mac(2)));
+    assert!(node.pods[1].receive().is_some());
+    node.finish();
+}
+
+#[test]
+fn frames_that_wait_at_the_end_are_not_lost() {
+    let mut node = Node::new(1, Mode::L3, 2);
+    node.switch
+        .set_next_hop(node.hops[1], NextHop::inert(Action::Wait));
+    node.send(1, &udp_to(pod(1, 2), 10));
+    node.finish();
+}
