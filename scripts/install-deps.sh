@@ -27,7 +27,7 @@ while read -r program package; do
 done <<<"$wanted"
 
 if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
-    echo "Rust is missing: install it as https://rustup.rs says, then run this again" >&2
+    echo "Rust is missing: install the stable toolchain, then run this again" >&2
     exit 1
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
