@@ -63,6 +63,7 @@ impl Daemon {
         };
         let name = spec.name.clone();
         let id = self.hand_over(spec, Role::Pod, worker, port, &link, xdp)?;
+        // `bind` also publishes the port itself.
         if let Err(error) = self.bind(id, &addresses) {
             // The refusal is what the caller has to know.
             if let Err(also) = self.port_del(&name) {
@@ -106,6 +107,7 @@ impl Daemon {
         let (port, xdp) = ports::open_afxdp(&link, opening)?;
         let spec = Self::uplink_spec(&uplink.device, uplink.rx_frames);
         self.hand_over(spec, Role::Uplink, worker, port, &link, xdp)?;
+        self.commit()?;
         self.mirror = Some(Mirror::new(link.index, &mut self.netlink));
         log::info!("uplink {} attached", uplink.device);
         Ok(())
@@ -206,7 +208,6 @@ impl Daemon {
         );
         self.update_fdb_limits();
         self.touch();
-        self.commit()?;
         Ok(id)
     }
 

@@ -16,7 +16,7 @@ use super::ports::Ports;
 use super::rib::{HopKey, Origin, Rib, Route};
 use super::underlay::Mirror;
 use super::workers::{WorkerSetup, Workers};
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::netlink::Netlink;
 use crate::street::PendingLimits;
 use crate::tables::{Clock, Domain, Fdb, Role, Tables, Underlay};
@@ -153,20 +153,18 @@ impl Daemon {
         Ok(())
     }
 
-    /// The gateway's address, and in L2 mode the pods' subnets.
+    /// The gateway's address, and the pods' CIDRs, whose unknown addresses are asked for.
     fn own_routes(&mut self) -> Result<(), ApiError> {
         let route = |key, origin| Route {
             key,
             origin,
             target: None,
         };
-        if self.config.mode == Mode::L2 {
-            for cidr in self.config.node.pod_cidrs.clone() {
-                if let IpNet::V4(cidr) = cidr {
-                    self.rib
-                        .add(cidr, route(HopKey::Connected, Origin::Connected))
-                        .map_err(system)?;
-                }
+        for cidr in self.config.node.pod_cidrs.clone() {
+            if let IpNet::V4(cidr) = cidr {
+                self.rib
+                    .add(cidr, route(HopKey::Connected, Origin::Connected))
+                    .map_err(system)?;
             }
         }
         let gateway = route(HopKey::Gateway, Origin::Gateway);

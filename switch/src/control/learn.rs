@@ -85,8 +85,10 @@ impl Daemon {
                 log::debug!("the MAC table has no room for {mac}");
                 return;
             }
-            Learned::New => {}
+            Learned::New => self.count_station(port, 1),
             Learned::Moved(from) => {
+                self.count_station(from, -1);
+                self.count_station(port, 1);
                 log::info!(
                     "station {mac} moved from {} to {}",
                     self.port_name(from),
@@ -99,10 +101,16 @@ impl Daemon {
                 }
             }
         }
-        self.count_stations();
+        self.update_fdb_limits();
     }
 
-    /// Counts the stations behind each port and tells workers which ports are full.
+    fn count_station(&mut self, port: PortId, change: isize) {
+        if let Some(record) = self.ports.by_id_mut(port) {
+            record.stations = record.stations.saturating_add_signed(change);
+        }
+    }
+
+    /// Counts the stations behind each port anew and tells workers which ports are full.
     pub(super) fn count_stations(&mut self) {
         let mut counts = vec![0; self.ports.slots()];
         for row in self.fdb.list() {

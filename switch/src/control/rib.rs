@@ -249,3 +249,120 @@ impl Rib {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shunt_fib::Fib4Config;
+
+    fn rib() -> Rib {
+        Rib::new(
+            Fib4Writer::new(Fib4Config {
+                groups: 2,
+                ..Fib4Config::default()
+            })
+            .expect("a FIB"),
+        )
+    }
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().expect("a prefix")
+    }
+
+    fn node(n: u8) -> HopKey {
+        HopKey::Node {
+            via: Ipv4Addr::new(192, 168, 0, n),
+            encap: Encap::Direct,
+            vtep_mac: MacAddr::default(),
+        }
+    }
+
+    fn route(key: HopKey) -> Route {
+        Route {
+            key,
+            origin: Origin::Api,
+            target: None,
+        }
+    }
+
+    fn slot_of(rib: &Rib, key: HopKey) -> Option<usize> {
+        rib.keys().position(|slot| slot == Some(key))
+    }
+
+    #[test]
+    fn routes_that_lead_the_same_way_share_a_slot() {
+        let mut rib = rib();
+        rib.add(net("10.1.0.0/16"), route(node(1))).expect("added");
+        rib.add(net("10.2.0.0/16"), route(node(1))).expect("added");
+        rib.add(net("10.3.0.0/16"), route(node(2))).expect("added");
+        assert!(rib.install().is_empty());
+        assert_eq!(rib.keys().flatten().count(), 2);
+        rib.remove(net("10.1.0.0/16")).expect("removed");
+        assert!(slot_of(&rib, node(1)).is_some(), "still used");
+        rib.remove(net("10.2.0.0/16")).expect("removed");
+        assert_eq!(slot_of(&rib, node(1)), None);
+        assert_eq!(
+            rib.lookup([10, 3, 0, 1].into()).map(|(prefix, _)| prefix),
+            Some(net("10.3.0.0/16"))
+        );
+        assert_eq!(rib.lookup([10, 1, 0, 1].into()), None);
+    }
+
+    #[test]
+    fn the_fib_names_no_slot_before_it_is_published() {
+        let mut rib = rib();
+        rib.add(net("10.1.0.0/16"), route(node(1))).expect("added");
+        assert!(rib.is_dirty());
+        assert_eq!(rib.lookup([10, 1, 0, 1].into()), None);
+        assert!(rib.install().is_empty());
+        assert!(rib.lookup([10, 1, 0, 1].into()).is_some());
+        assert!(!rib.is_dirty());
+    }
+
+    #[test]
+    fn a_slot_is_not_reused_before_the_workers_have_passed() {
+        let mut rib = rib();
+        rib.add(net("10.1.0.0/16"), route(node(1))).expect("added");
+        rib.install();
+        let slot = slot_of(&rib, node(1)).expect("a slot");
+        rib.remove(net("10.1.0.0/16")).expect("removed");
+        rib.add(net("10.2.0.0/16"), route(node(2))).expect("added");
+        assert_ne!(slot_of(&rib, node(2)), Some(slot));
+        rib.install();
+        rib.add(net("10.3.0.0/16"), route(node(3))).expect("added");
+        assert_eq!(slot_of(&rib, node(3)), Some(slot));
+    }
+
+    #[test]
+    fn a_replaced_route_keeps_its_old_slot_until_the_fib_has_the_new_one() {
+        let mut rib = rib();
+        rib.add(net("10.1.0.0/16"), route(node(1))).expect("added");
+        rib.install();
+        rib.add(net("10.1.0.0/16"), route(node(2))).expect("added");
+        assert!(slot_of(&rib, node(1)).is_some());
+        rib.install();
+        assert_eq!(slot_of(&rib, node(1)), None);
+        assert!(rib.is_dirty(), "another snapshot frees the slot");
+        rib.install();
+        assert!(!rib.is_dirty());
+    }
+
+    #[test]
+    fn what_the_fib_refuses_is_not_in_the_rib_either() {
+        let mut rib = rib();
+        for n in 0..3 {
+            rib.add(net(&format!("10.1.{n}.1/32")), route(node(1)))
+                .expect("added");
+        }
+        // Two second-level groups, three /24 with host routes.
+        let refused = rib.install();
+        assert_eq!(refused.len(), 1);
+        assert!(
+            refused[0].to_string().contains("10.1.2.1/32"),
+            "{}",
+            refused[0]
+        );
+        assert_eq!(rib.iter().count(), 2);
+        assert!(rib.lookup([10, 1, 1, 1].into()).is_some());
+    }
+}

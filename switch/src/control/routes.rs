@@ -31,6 +31,7 @@ impl Daemon {
             ));
         }
         let key = self.key(prefix, &spec.to)?;
+        let old = self.rib.get(&prefix).cloned();
         self.rib
             .add(
                 prefix,
@@ -42,8 +43,10 @@ impl Daemon {
             )
             .map_err(system)?;
         self.touch();
-        self.commit()?;
-        self.update_pinhole()?;
+        if let Err(error) = self.commit().and_then(|()| self.update_pinhole()) {
+            self.put_back(prefix, old);
+            return Err(error);
+        }
         if let HopKey::Node { via, .. } = key {
             self.ask_node(via);
         }
@@ -75,6 +78,19 @@ impl Daemon {
         self.touch();
         self.commit()?;
         self.update_pinhole()
+    }
+
+    /// After a failed change: the route that stood before, or none.
+    fn put_back(&mut self, prefix: Ipv4Net, old: Option<Route>) {
+        let undone = match old {
+            Some(old) => self.rib.add(prefix, old),
+            None => self.rib.remove(prefix).map(drop),
+        };
+        if let Err(error) = undone {
+            log::error!("{prefix}: {error}");
+        }
+        self.touch();
+        self.report_failure("routes");
     }
 
     /// All routes, in address order.

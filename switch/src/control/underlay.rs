@@ -128,13 +128,13 @@ impl Mirror {
     /// Makes the kernel find a first hop's link-layer address, or confirm it when it has grown
     /// stale: the kernel does not see our traffic.
     pub(crate) fn ask(&mut self, first_hop: Ipv4Addr, netlink: &mut Netlink, now: Instant) {
-        let settled = |n: &Neighbour| {
+        let unsettled = |n: &Neighbour| {
             matches!(
                 n.state,
-                NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::NoArp
+                NeighbourState::Stale | NeighbourState::Incomplete | NeighbourState::Failed
             )
         };
-        if self.neighbours.get(&first_hop).is_some_and(settled) {
+        if !self.neighbours.get(&first_hop).is_none_or(unsettled) {
             return;
         }
         if self

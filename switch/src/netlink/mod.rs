@@ -4,7 +4,7 @@
 //! afterwards: what changes in between arrives as events.
 //!
 //! Requests are built with `netlink-packet-route`. Answers are read attribute by attribute
-//! ([`messages`]): only what is needed is decoded, so that a link or a neighbour is not lost
+//! (`messages.rs`): only what is needed is decoded, so that a link or a neighbour is not lost
 //! because some other attribute of it is newer than the decoder.
 
 mod links;

@@ -6,7 +6,7 @@ use shunt_encap::{Checksum, Ipv4Packet, OuterHeader, OuterKind, flow_hash_v4};
 
 use super::{Context, Event, Street, Verdict, ipv4};
 use crate::stats::DropReason;
-use crate::tables::{Action, DomainId, NextHop};
+use crate::tables::{Action, DomainId, NextHop, PortId};
 
 impl Street {
     /// Carries out the verdicts; the batch is empty afterwards.
@@ -16,7 +16,7 @@ impl Street {
                 Verdict::Via(index) => via(context, frame, index),
                 Verdict::Out(port) => {
                     complete_checksum(&mut frame, context.pool);
-                    context.send(port, frame);
+                    bridge(context, port, frame);
                 }
                 Verdict::Flood(domain) => flood(context, frame, domain),
                 Verdict::Answer => {
@@ -158,9 +158,24 @@ fn flood(context: &mut Context<'_>, mut frame: Frame, domain: DomainId) {
     for port in targets {
         context.worker.generated += 1;
         match context.pool.copy(&frame) {
-            Some(copy) => context.send(port, copy),
+            Some(copy) => bridge(context, port, copy),
             None => context.counters.drop(DropReason::PoolEmpty),
         }
     }
-    context.send(first, frame);
+    bridge(context, first, frame);
+}
+
+/// Sends a frame as it is, if the port takes one so large: a VLAN tag counts as part of the header
+/// (`is_skb_forwardable`, net/core/dev.c).
+#[inline]
+fn bridge(context: &mut Context<'_>, port: PortId, frame: Frame) {
+    const TAG: usize = 4;
+    let mtu = context
+        .tables
+        .port(port)
+        .map_or(0, |entry| usize::from(entry.mtu));
+    if frame.len() > mtu + HEADER_LEN + TAG {
+        return context.drop(frame, DropReason::MtuExceeded);
+    }
+    context.send(port, frame);
 }

@@ -70,14 +70,12 @@ impl Events {
     /// After a batch: wakes the reader if there is news.
     #[inline]
     pub fn flush(&mut self) {
-        if self.unsaid {
-            self.unsaid = false;
-            self.last = None;
-            if let Some(waker) = &self.waker
-                && let Err(error) = waker.wake()
-            {
-                log::error!("cannot wake the control thread: {error}");
-            }
+        self.last = None;
+        if std::mem::take(&mut self.unsaid)
+            && let Some(waker) = &self.waker
+            && let Err(error) = waker.wake()
+        {
+            log::error!("cannot wake the control thread: {error}");
         }
     }
 }

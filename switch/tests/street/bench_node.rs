@@ -93,7 +93,7 @@ impl Node {
             let (port, wire) = MemoryPort::wire();
             let id = node
                 .switch
-                .add_port(Port::Memory(port), Role::Pod, 1500, true);
+                .add_port(Port::Memory(port), Role::Pod, 9000, true);
             let hop = node.hop(Self::to_pod(id, pod_mac(n)));
             node.route(Ipv4Net::from(pod(number, n)), hop);
             node.pods.push(wire);

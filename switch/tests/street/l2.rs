@@ -95,6 +95,25 @@ fn a_full_port_takes_known_stations_only() {
 }
 
 #[test]
+fn frames_larger_than_a_port_takes_are_dropped_by_name() {
+    let mut node = Node::new(1, Mode::L2, 2);
+    let large = udp(
+        pod_mac(1),
+        MacAddr([0xff; 6]),
+        pod(1, 1),
+        pod(1, 2),
+        64,
+        9000,
+    );
+    assert_eq!(node.exchange(1, &large, 2), None);
+    node.switch.fdb().learn(pod_mac(2), node.ids[1], 0);
+    let large = udp(pod_mac(1), pod_mac(2), pod(1, 1), pod(1, 2), 64, 9000);
+    assert_eq!(node.exchange(1, &large, 2), None);
+    assert_eq!(node.drops(DropReason::MtuExceeded), 2);
+    node.finish();
+}
+
+#[test]
 fn a_frame_for_its_own_port_or_for_nobody_is_dropped_by_name() {
     let mut node = Node::new(1, Mode::L2, 1);
     node.send(1, &frame(1, MacAddr([0xff; 6])));
@@ -113,9 +132,15 @@ fn bridged_checksums_left_to_hardware_are_finished() {
         let finished = sent.clone();
         leave_checksum(&mut sent);
         // Flooded (unknown), and by the MAC table.
-        assert_eq!(node.exchange(1, &sent, 2), Some(finished.clone()));
+        assert!(
+            node.exchange(1, &sent, 2).as_ref() == Some(&finished),
+            "{payload} flooded"
+        );
         node.switch.fdb().learn(pod_mac(2), node.ids[1], 0);
-        assert_eq!(node.exchange(1, &sent, 2), Some(finished));
+        assert!(
+            node.exchange(1, &sent, 2) == Some(finished),
+            "{payload} by the MAC table"
+        );
         node.switch.fdb().remove_if(|_| true);
     }
     node.finish();
