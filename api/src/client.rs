@@ -33,7 +33,8 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The connection failed.
-    #[error("lost the daemon at {socket}: {source}; see its log, and try again", socket = socket.display())]
+    #[error("lost the daemon at {socket}: {source}; see its log, and try again",
+            socket = socket.display())]
     Io {
         /// The socket.
         socket: PathBuf,

@@ -22,7 +22,8 @@ fn main() -> ExitCode {
             {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("shunt: {error:#}");
+            // Each error of ours has its cause in its own text.
+            eprintln!("shunt: {error}");
             ask_error.map_or(ExitCode::FAILURE, |error| error.exit_code().into())
         }
     }

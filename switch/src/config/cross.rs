@@ -220,7 +220,8 @@ fn ports(config: &Config, report: &mut Report) {
     let wanted = config.port.len() + usize::from(config.uplink.is_some());
     if wanted > config.ports.max && report.sound("ports.max") {
         let message = format!(
-            "{wanted} ports are configured, the uplink included: raise ports.max to {wanted} or more"
+            "{wanted} ports are configured, the uplink included: raise ports.max to {wanted} or \
+             more"
         );
         report.fault("ports.max", message);
     }

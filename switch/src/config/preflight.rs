@@ -17,7 +17,10 @@ pub enum PreflightError {
     )]
     Capabilities(Vec<&'static str>),
     /// The process's own capabilities cannot be read.
-    #[error("cannot read the process's capabilities from {}: {reason}; is /proc mounted?", path.display())]
+    #[error(
+        "cannot read the process's capabilities from {}: {reason}; is /proc mounted?",
+        path.display()
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -194,7 +194,8 @@ fn ring(section: &Section<'_>, rx_frames: u32, ring: u32, report: &mut Report) -
     let rx_frames = given.unwrap_or(rx_frames.min(ring));
     if rx_frames > ring && report.sound(&section.key("ring")) {
         let message = format!(
-            "{rx_frames} frames do not fit into a ring of {ring}: write {ring} or less, or raise {}",
+            "{rx_frames} frames do not fit into a ring of {ring}: write {ring} or less, or raise \
+             {}",
             section.key("ring")
         );
         report.fault(section.key("rx_frames"), message);

@@ -20,7 +20,7 @@ pub(in super::super) fn stats(report: &StatsReport, meanings: &HashMap<String, S
 }
 
 fn totals(report: &StatsReport) -> String {
-    let mut table = table(["FRAMES", "", "MEANING"]);
+    let mut table = table(["FRAMES", "COUNT", "MEANING"]);
     for (name, count, meaning) in [
         ("received", report.received, "handed in by ports"),
         (
