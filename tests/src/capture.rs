@@ -52,11 +52,26 @@ impl Capture {
     /// # Errors
     /// When tcpdump does not start.
     pub fn start(netns: &Netns, device: &str, filter: &str) -> Result<Self> {
+        Self::start_in(netns, device, "inout", filter)
+    }
+
+    /// [`Capture::start`] for what comes in only. The filter word `inbound` will not do: libpcap
+    /// loses the first packet by it.
+    ///
+    /// # Errors
+    /// As [`Capture::start`].
+    pub fn start_inbound(netns: &Netns, device: &str, filter: &str) -> Result<Self> {
+        Self::start_in(netns, device, "in", filter)
+    }
+
+    fn start_in(netns: &Netns, device: &str, direction: &str, filter: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("capture.pcap");
         let file = path.to_str().context("temporary folder")?;
         let mut argv = vec![
             "tcpdump",
+            "-Q",
+            direction,
             "-i",
             device,
             "-n",

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 use rustix::process::Signal;
 use shunt_api::{
-    Client, FdbEntry, NeighbourEntry, PortInfo, PortKind, PortSpec, Reply, Request, RouteInfo,
-    RouteSpec, RouteTarget, StatsReport, StatusReport,
+    Client, FdbEntry, NeighbourEntry, PortInfo, PortKind, PortRole, PortSpec, Reply, Request,
+    RouteInfo, RouteSpec, RouteTarget, StatsReport, StatusReport,
 };
 use tempfile::TempDir;
 
@@ -30,6 +30,8 @@ pub struct Daemon {
     process: Process,
     folder: TempDir,
     socket: PathBuf,
+    /// Frames that the uplink keeps with the kernel: those missing from the pool before any pod.
+    uplink_frames: u64,
 }
 
 /// The `shunt` binary: `SHUNT_BIN`, or the one that cargo built beside this program, or the
@@ -98,8 +100,10 @@ impl Daemon {
             process,
             folder,
             socket,
+            uplink_frames: 0,
         };
         daemon.wait_ready()?;
+        daemon.uplink_frames = daemon.settled_frames()?;
         Ok(daemon)
     }
 
@@ -282,30 +286,55 @@ impl Daemon {
         }
     }
 
-    /// Detaches every port and demands that all frames are back in the pool and the books
-    /// balance. The daemon runs on with nothing attached.
+    /// Detaches every pod and demands that all frames are back in the pool, but for those that
+    /// the uplink held before the first pod came, and that the books balance. The uplink stays as
+    /// long as the daemon runs.
     ///
     /// # Errors
     /// When a frame is missing two seconds later.
     pub fn must_return_all_frames(&self) -> Result<StatsReport> {
-        for port in self.ports()? {
+        for port in self
+            .ports()?
+            .iter()
+            .filter(|port| port.role == PortRole::Pod)
+        {
             self.port_del(&port.name)
                 .with_context(|| format!("detach {}", port.name))?;
         }
         let deadline = Instant::now() + Duration::from_secs(2);
         loop {
             let stats = self.stats()?;
-            if stats.pool_free == stats.pool_total && stats.in_flight == 0 {
+            let held = stats.pool_total - stats.pool_free;
+            if held == self.uplink_frames && stats.in_flight == 0 {
                 return Ok(stats);
             }
             ensure!(
                 Instant::now() < deadline,
-                "{} of {} frames are back in the pool, {} in flight",
-                stats.pool_free,
+                "{held} of {} frames are not in the pool where the uplink keeps {}, {} in flight",
                 stats.pool_total,
+                self.uplink_frames,
                 stats.in_flight
             );
             sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The frames outside of the pool once that number stands still.
+    fn settled_frames(&self) -> Result<u64> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = None;
+        loop {
+            let stats = self.stats()?;
+            let held = stats.pool_total - stats.pool_free;
+            if last == Some(held) {
+                return Ok(held);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the pool of an idle switch does not stand still"
+            );
+            last = Some(held);
+            sleep(Duration::from_millis(20));
         }
     }
 

@@ -25,6 +25,10 @@ impl Wire {
     pub fn new(netns: Netns, mtu: u32) -> Result<Self> {
         netns.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
         netns.ip(&format!("link set br0 mtu {mtu} up"))?;
+        // A physical switch looks at no IP header. The key is there when br_netfilter is.
+        if std::path::Path::new("/proc/sys/net/bridge").exists() {
+            netns.sysctl("net.bridge.bridge-nf-call-iptables", "0")?;
+        }
         Ok(Self { netns, mtu })
     }
 

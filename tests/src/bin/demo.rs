@@ -1,6 +1,7 @@
 //! `make demo`: two nodes, four pods, every mode and encapsulation, and the proof on the wire.
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,12 +78,17 @@ fn demo(interrupted: &Arc<AtomicBool>) -> Result<ExitCode> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(interrupted))?;
     }
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "run it as root: it makes network namespaces"
+    );
     let _testbed = Testbed::acquire()?;
     clean()?;
     if arguments.clean {
         return Ok(ExitCode::SUCCESS);
     }
     let begin = Instant::now();
+    let terminal = std::io::stderr().is_terminal();
     println!(
         "Two nodes (network namespaces {PREFIX}node1 and {PREFIX}node2) on one underlay network,\n\
          a Shunt daemon in each; pods a1 and a2 on node 1 (192.168.77.1), b1 and b2 on node 2\n\
@@ -92,12 +98,16 @@ fn demo(interrupted: &Arc<AtomicBool>) -> Result<ExitCode> {
     for mode in [Mode::L3, Mode::L2] {
         let mut columns = Vec::new();
         for (encap, name) in ENCAPS {
-            eprint!("\r{} {name}... ", title(mode));
+            if terminal {
+                eprint!("\r\x1b[K{} mode, {name}... ", mode.name());
+            }
             let column = run(mode, encap, interrupted);
             ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
             columns.push(column.with_context(|| format!("{} mode, {name}", mode.name()))?);
         }
-        eprint!("\r\x1b[K");
+        if terminal {
+            eprint!("\r\x1b[K");
+        }
         failures += show(mode, &columns);
     }
     println!(
@@ -107,7 +117,7 @@ fn demo(interrupted: &Arc<AtomicBool>) -> Result<ExitCode> {
         begin.elapsed().as_secs_f64()
     );
     if failures > 0 {
-        println!("{failures} cells FAILED");
+        println!("FAILED cells: {failures}");
         return Ok(ExitCode::FAILURE);
     }
     if arguments.keep {
