@@ -26,11 +26,12 @@ impl Daemon {
     /// Attaches a pod's port. On an error nothing has changed.
     pub(super) fn port_add(&mut self, spec: PortSpec) -> Result<(), ApiError> {
         ports::check(&self.ports, &spec, &self.config)?;
-        let addresses = ports::addresses(&spec, &self.config)?;
+        let addresses = ports::addresses(&spec);
         for address in &addresses {
             self.check_free(&spec, *address)?;
         }
-        let worker = self.choose_worker(spec.worker)?;
+        let least_loaded = self.ports.least_loaded(self.workers.len());
+        let worker = spec.worker.unwrap_or(least_loaded);
         self.check_room(spec.rx_frames.unwrap_or(self.config.ports.rx_frames))?;
         let (port, link, xdp) = match spec.kind {
             PortKind::Tap => {
@@ -93,7 +94,7 @@ impl Daemon {
             ));
         }
         self.check_room(uplink.rx_frames)?;
-        let worker = self.choose_worker(None)?;
+        let worker = self.ports.least_loaded(self.workers.len());
         let pinhole = self.pinhole();
         self.open_pinhole = Some(pinhole.clone());
         let opening = Opening {
@@ -301,20 +302,6 @@ impl Daemon {
             ));
         }
         Ok(())
-    }
-
-    fn choose_worker(&self, wanted: Option<usize>) -> Result<usize, ApiError> {
-        match wanted {
-            None => Ok(self.ports.least_loaded(self.workers.len())),
-            Some(worker) if worker < self.workers.len() => Ok(worker),
-            Some(worker) => Err(refuse(
-                ErrorCode::Invalid,
-                format!(
-                    "there is no worker {worker}: there are {}, from 0",
-                    self.workers.len()
-                ),
-            )),
-        }
     }
 
     fn check_room(&self, rx_frames: u32) -> Result<(), ApiError> {

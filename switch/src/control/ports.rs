@@ -1,6 +1,6 @@
 //! The ports there are, and opening and closing them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -188,20 +188,14 @@ pub(crate) fn open_tap(spec: &PortSpec) -> Result<TapPort, ApiError> {
     TapPort::open(&spec.device, spec.netns.as_deref(), None).map_err(system)
 }
 
-/// Refuses a port that does not fit in with those there are.
+/// Refuses a port that is wrong by itself or does not fit in with those there are.
 pub(crate) fn check(
     ports: &Ports,
     spec: &PortSpec,
     config: &config::Config,
 ) -> Result<(), ApiError> {
     let name = &spec.name;
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    if name.is_empty() || name.len() > 32 || !name.bytes().all(legal) {
-        return Err(refuse(
-            ErrorCode::Invalid,
-            format!("port name `{name}`: use 1 to 32 letters, digits, `_`, `.` or `-`"),
-        ));
-    }
+    faults(&format!("port `{name}`"), &config.check_port(spec))?;
     if ports.by_name(name).is_some() {
         return Err(refuse(
             ErrorCode::Exists,
@@ -223,70 +217,26 @@ pub(crate) fn check(
             format!("all {} ports are in use: raise ports.max", config.ports.max),
         ));
     }
-    if spec.kind == PortKind::Memory {
-        return Err(refuse(
-            ErrorCode::Invalid,
-            format!("port `{name}`: memory ports exist only inside a process; use afxdp or tap"),
-        ));
-    }
-    if spec
-        .mac
-        .is_some_and(|mac| mac.is_multicast() || mac.is_zero() || mac == config.gateway.mac)
-    {
-        return Err(refuse(
-            ErrorCode::Invalid,
-            format!("port `{name}`: its MAC must be a station's and not the gateway's"),
-        ));
-    }
-    if let Some(rx_frames) = spec.rx_frames.filter(|n| *n == 0 || *n > config.ports.ring) {
-        return Err(refuse(
-            ErrorCode::Invalid,
-            format!(
-                "port `{name}`: rx_frames {rx_frames} must be 1 to ports.ring ({})",
-                config.ports.ring
-            ),
-        ));
-    }
     Ok(())
 }
 
-/// The IPv4 addresses of a port, which must be this node's pods'.
-pub(crate) fn addresses(
-    spec: &PortSpec,
-    config: &config::Config,
-) -> Result<Vec<Ipv4Addr>, ApiError> {
-    let mut addresses = Vec::new();
-    for address in &spec.addresses {
-        let std::net::IpAddr::V4(v4) = address else {
-            return Err(refuse(
-                ErrorCode::Invalid,
-                format!(
-                    "port `{}`: {address}: IPv6 pods are not supported yet",
-                    spec.name
-                ),
-            ));
-        };
-        if !config
-            .node
-            .pod_cidrs
-            .iter()
-            .any(|cidr| cidr.contains(address))
-        {
-            return Err(refuse(
-                ErrorCode::Invalid,
-                format!(
-                    "port `{}`: {address} is outside node.pod_cidrs of this node",
-                    spec.name
-                ),
-            ));
-        }
-        if *address == config.gateway.address {
-            return Err(refuse(
-                ErrorCode::Invalid,
-                format!("port `{}`: {address} is the gateway's address", spec.name),
-            ));
-        }
-        addresses.push(*v4);
+/// Refuses `what` when anything is wrong with it, naming all of it.
+pub(crate) fn faults(what: &str, faults: &[config::Fault]) -> Result<(), ApiError> {
+    if faults.is_empty() {
+        return Ok(());
     }
-    Ok(addresses)
+    let list: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    Err(refuse(
+        ErrorCode::Invalid,
+        format!("{what}: {}", list.join("; ")),
+    ))
+}
+
+/// The IPv4 addresses of a port; [`check`] lets no others through.
+pub(crate) fn addresses(spec: &PortSpec) -> Vec<Ipv4Addr> {
+    let v4 = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => Some(*v4),
+        IpAddr::V6(_) => None,
+    };
+    spec.addresses.iter().filter_map(v4).collect()
 }

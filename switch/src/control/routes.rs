@@ -10,6 +10,7 @@ use shunt_encap::{DscpPolicy, IpipParams, OuterHeader, VxlanParams};
 
 use super::daemon::Daemon;
 use super::error::{refuse, system};
+use super::ports::faults;
 use super::rib::{HopKey, Origin, Route};
 use super::underlay::Path;
 use crate::config::Dscp;
@@ -19,6 +20,7 @@ impl Daemon {
     /// Installs or replaces a route.
     pub(super) fn route_add(&mut self, spec: RouteSpec, origin: Origin) -> Result<(), ApiError> {
         let prefix = v4(spec.prefix)?;
+        faults(&format!("route {prefix}"), &self.config.check_route(&spec))?;
         if let Some(old) = self.rib.get(&prefix)
             && !matches!(old.origin, Origin::Config | Origin::Api)
         {
@@ -299,24 +301,6 @@ impl Daemon {
                 let IpAddr::V4(node) = *via else {
                     return Err(no_ipv6(*via));
                 };
-                if self.config.uplink.is_none() {
-                    return Err(refuse(
-                        ErrorCode::Invalid,
-                        format!("{prefix} leads to another node, but there is no [uplink]"),
-                    ));
-                }
-                if node == self.node {
-                    return Err(refuse(
-                        ErrorCode::Invalid,
-                        format!("{prefix}: {via} is this node itself"),
-                    ));
-                }
-                if self.own_cidr_contains(prefix) {
-                    return Err(refuse(
-                        ErrorCode::Invalid,
-                        format!("{prefix} is among this node's own pods (node.pod_cidrs)"),
-                    ));
-                }
                 let vtep_mac = given.unwrap_or_else(|| vtep_mac(*via));
                 Ok(HopKey::Node {
                     via: node,
@@ -325,15 +309,6 @@ impl Daemon {
                 })
             }
         }
-    }
-
-    fn own_cidr_contains(&self, prefix: Ipv4Net) -> bool {
-        let prefix = IpNet::V4(prefix);
-        self.config
-            .node
-            .pod_cidrs
-            .iter()
-            .any(|cidr| cidr.contains(&prefix))
     }
 
     /// Opens or closes the uplink's pinhole as the routes need.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
@@ -52,9 +52,14 @@ impl Server {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+            Ok(found) if found.file_type().is_socket() => {
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+            // Whatever it is, it is not ours to delete.
+            Ok(_) => return Err(failed(ErrorKind::AlreadyExists.into())),
         }
         let mut listener = UnixListener::bind(path).map_err(failed)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
@@ -203,5 +208,117 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::BufRead as _;
+    use std::os::unix::net::UnixStream as Plain;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    const TOKEN: Token = Token(7);
+
+    /// Runs `client` beside a server that answers every request with `Done`.
+    fn with_server(client: impl FnOnce(&Path) + Send) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/shunt.sock");
+        let mut poll = Poll::new().expect("epoll");
+        let mut server = Server::bind(&path, poll.registry(), TOKEN).expect("bound");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                client(&path);
+                done.store(true, Ordering::Relaxed);
+            });
+            let mut events = Events::with_capacity(8);
+            while !client.is_finished() {
+                poll.poll(&mut events, Some(Duration::from_millis(10)))
+                    .expect("polled");
+                for event in &events {
+                    server.ready(event.token(), poll.registry(), |_| Reply::Done);
+                }
+            }
+            assert!(client.join().is_ok() && done.load(Ordering::Relaxed));
+        });
+        drop(server);
+        assert!(!path.exists(), "the socket file goes with the server");
+    }
+
+    fn line(stream: &Plain) -> String {
+        let mut line = String::new();
+        io::BufReader::new(stream)
+            .read_line(&mut line)
+            .expect("a line");
+        line
+    }
+
+    #[test]
+    fn answers_each_line_in_order_and_survives_nonsense() {
+        with_server(|path| {
+            let mut stream = Plain::connect(path).expect("connected");
+            stream.write_all(b"{\"do\":\"por").expect("written");
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(b"t-list\"}\n").expect("written");
+            assert_eq!(line(&stream), "{\"is\":\"done\"}\n");
+            stream.write_all(b"{\"do\":\"fly\"}\n").expect("written");
+            let refusal = line(&stream);
+            assert!(
+                refusal.contains("not understood") && refusal.contains("fly"),
+                "{refusal}"
+            );
+            let mut other = Client::connect(path).expect("connected");
+            assert_eq!(
+                other.call(&Request::PortList).expect("answered"),
+                Reply::Done
+            );
+        });
+    }
+
+    #[test]
+    fn hangs_up_on_a_line_without_end() {
+        with_server(|path| {
+            let mut stream = Plain::connect(path).expect("connected");
+            let chunk = [b'x'; 4096];
+            // Writing fails once the server has closed, or reading finds the end.
+            let written = (0..1024).all(|_| stream.write_all(&chunk).is_ok());
+            assert!(!written || matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+        });
+    }
+
+    #[test]
+    fn a_dead_daemons_socket_is_replaced_and_only_its_owner_may_use_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("shunt.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        assert!(path.exists());
+        let poll = Poll::new().expect("epoll");
+        let server = Server::bind(&path, poll.registry(), TOKEN).expect("replaced");
+        let mode = std::fs::metadata(&path)
+            .expect("a file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(server);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let blocked = folder.path().join("file/shunt.sock");
+        std::fs::write(folder.path().join("file"), "precious").expect("written");
+        let poll = Poll::new().expect("epoll");
+        let error = Server::bind(&blocked, poll.registry(), TOKEN)
+            .err()
+            .expect("refused");
+        assert!(error.to_string().contains("file/shunt.sock"), "{error}");
+        assert_eq!(
+            std::fs::read(folder.path().join("file")).expect("read"),
+            b"precious"
+        );
     }
 }
