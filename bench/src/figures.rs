@@ -1,0 +1,192 @@
+//! Figures of repeated rounds, and rows that compare two of them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// One figure, measured once a round.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Series(Vec<f64>);
+
+impl Series {
+    /// Adds a round's.
+    pub fn push(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    /// Rounds so far.
+    pub fn rounds(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The middle one, or the mean of the two middle ones; 0 without rounds.
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let half = sorted.len() / 2;
+        match sorted.len() {
+            0 => 0.0,
+            n if n % 2 == 1 => sorted[half],
+            _ => f64::midpoint(sorted[half - 1], sorted[half]),
+        }
+    }
+
+    /// The smallest and the largest; zeros without rounds.
+    pub fn spread(&self) -> [f64; 2] {
+        let min = self.0.iter().copied().reduce(f64::min).unwrap_or(0.0);
+        let max = self.0.iter().copied().reduce(f64::max).unwrap_or(0.0);
+        [min, max]
+    }
+}
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// Rates.
+    Higher,
+    /// Times, memory.
+    Lower,
+}
+
+/// One compared figure, as programs read it: an array of these is the JSON of every comparison.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The group of cases.
+    pub suite: String,
+    /// What was measured.
+    pub case: String,
+    /// What it is compared with.
+    pub peer: String,
+    /// The unit of `ours` and `theirs`.
+    pub unit: String,
+    /// Median of our rounds.
+    pub ours: f64,
+    /// Median of the peer's rounds.
+    pub theirs: f64,
+    /// Ours / theirs.
+    pub ratio: f64,
+    /// Which way is better.
+    pub better: Better,
+    /// The ratio to reach.
+    pub target: Option<f64>,
+    /// The ratio to dream of.
+    pub stretch: Option<f64>,
+    /// Whether the target is reached.
+    pub met: bool,
+    /// Rounds.
+    pub rounds: usize,
+    /// Our smallest and largest round.
+    pub ours_spread: [f64; 2],
+    /// The peer's.
+    pub theirs_spread: [f64; 2],
+    /// What ran on which core.
+    pub placement: String,
+    /// Busy share of the cores during our rounds, summed: 2 is two cores fully busy.
+    pub cpu_ours: f64,
+    /// The same during the peer's.
+    pub cpu_theirs: f64,
+    /// What keeps the figure from being larger, if that was seen.
+    pub limited_by: Option<String>,
+}
+
+impl Row {
+    /// A row of two series; ratio and `met` follow. The rest is for the caller to fill in.
+    pub fn compare(
+        [suite, case, peer, unit]: [&str; 4],
+        (ours, theirs): (&Series, &Series),
+        better: Better,
+        target: Option<f64>,
+    ) -> Self {
+        let ratio = ours.median() / theirs.median();
+        let met = target.is_none_or(|target| match better {
+            Better::Higher => ratio >= target,
+            Better::Lower => ratio <= target,
+        });
+        Self {
+            suite: suite.to_owned(),
+            case: case.to_owned(),
+            peer: peer.to_owned(),
+            unit: unit.to_owned(),
+            ours: ours.median(),
+            theirs: theirs.median(),
+            ratio,
+            better,
+            target,
+            stretch: None,
+            met,
+            rounds: ours.rounds().min(theirs.rounds()),
+            ours_spread: ours.spread(),
+            theirs_spread: theirs.spread(),
+            placement: String::new(),
+            cpu_ours: 0.0,
+            cpu_theirs: 0.0,
+            limited_by: None,
+        }
+    }
+}
+
+/// Writes rows as a JSON array.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(rows)?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(values: &[f64]) -> Series {
+        Series(values.to_vec())
+    }
+
+    #[test]
+    fn medians_and_spreads() {
+        assert_eq!(series(&[]).median(), 0.0);
+        assert_eq!(series(&[3.0, 1.0, 2.0]).median(), 2.0);
+        assert_eq!(series(&[4.0, 1.0, 2.0, 3.0]).median(), 2.5);
+        assert_eq!(series(&[3.0, 1.0, 2.0]).spread(), [1.0, 3.0]);
+        assert_eq!(series(&[]).spread(), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_row_meets_its_target_in_its_own_direction() {
+        let row = |better, target| {
+            let names = ["pps", "l3", "bare", "kpps"];
+            Row::compare(names, (&series(&[96.0]), &series(&[100.0])), better, target)
+        };
+        assert!(row(Better::Higher, Some(0.95)).met);
+        assert!(!row(Better::Higher, Some(0.97)).met);
+        assert!(row(Better::Lower, Some(0.97)).met);
+        assert!(!row(Better::Lower, Some(0.95)).met);
+        assert!(row(Better::Higher, None).met);
+    }
+
+    #[test]
+    fn the_json_has_the_agreed_keys() {
+        let rounds = series(&[1.0, 3.0]);
+        let row = Row::compare(
+            ["pps", "l3", "bare", "kpps"],
+            (&rounds, &rounds),
+            Better::Higher,
+            Some(0.95),
+        );
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write_json(file.path(), &[row]).unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut keys: Vec<_> = value[0].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        let agreed = "better case cpu_ours cpu_theirs limited_by met ours ours_spread peer \
+                      placement ratio rounds stretch suite target theirs theirs_spread unit";
+        assert_eq!(keys.join(" "), agreed);
+        assert_eq!(value[0]["better"], "higher");
+        assert_eq!(value[0]["ours_spread"], serde_json::json!([1.0, 3.0]));
+        assert!(value[0]["limited_by"].is_null());
+    }
+}

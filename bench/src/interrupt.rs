@@ -1,0 +1,61 @@
+//! Ctrl-C ends a measurement in order: its namespaces and processes go with their handles.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// Tells whether the user wants an end.
+#[derive(Debug, Clone)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Notes SIGINT, SIGTERM and SIGHUP from now on.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
+    pub fn catch() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// Sleeps.
+    ///
+    /// # Errors
+    /// A signal came, before or meanwhile.
+    pub fn sleep(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            if self.0.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Runs a program's body to its exit code; an error is printed after all it held has gone.
+    pub fn run(self, body: impl FnOnce(&Self) -> Result<ExitCode>) -> ExitCode {
+        match body(&self) {
+            Ok(code) => code,
+            Err(_) if self.0.load(Ordering::Relaxed) => {
+                eprintln!("interrupted: everything is removed");
+                ExitCode::from(130)
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
