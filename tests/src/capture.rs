@@ -141,12 +141,22 @@ impl Captured {
     /// # Errors
     /// When tshark fails.
     pub fn warnings(&self) -> Result<Vec<String>> {
-        let filter =
-            "(_ws.malformed || _ws.expert.severity >= 0x600000) && !tcp.options.sack.dsack";
-        let rows = self.fields(
-            filter,
-            &["frame.number", "_ws.col.Info", "_ws.expert.message"],
-        )?;
+        self.warnings_among("frame")
+    }
+
+    /// [`Captured::warnings`] among the packets that match the display filter. Linux itself sends
+    /// a TCP checksum of zero as 0xffff (`skb_checksum_help`, net/core/dev.c), of which tshark
+    /// warns, so a kernel peer's packets are best left out.
+    ///
+    /// # Errors
+    /// When tshark fails.
+    pub fn warnings_among(&self, filter: &str) -> Result<Vec<String>> {
+        let filter = format!(
+            "({filter}) && (_ws.malformed || _ws.expert.severity >= 0x600000) \
+             && !tcp.options.sack.dsack"
+        );
+        let fields = ["frame.number", "_ws.col.Info", "_ws.expert.message"];
+        let rows = self.fields(&filter, &fields)?;
         Ok(rows.into_iter().map(|row| row.join(" | ")).collect())
     }
 }

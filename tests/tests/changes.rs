@@ -1,6 +1,7 @@
 //! What changes while traffic flows: ports and routes come and go, devices vanish, a second daemon
 //! tries its luck, and the node's own traffic goes on.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use shunt_api::{Encap, PortRole, RouteTarget};
 use shunt_tests::cluster::{Cluster, Spec};
 use shunt_tests::daemon::{Daemon, shunt};
 use shunt_tests::netns::Netns;
-use shunt_tests::node::pod_cidr;
+use shunt_tests::node::{Node, pod_cidr};
 use shunt_tests::pod::{Mode, Pod};
 use shunt_tests::probe::{must_not_ping, must_ping, must_reach, must_tcp, must_udp, tcp};
 use shunt_tests::testbed::Testbed;
@@ -301,6 +302,38 @@ impl Session {
         ensure!(&buffer == b"hello", "{buffer:?}");
         Ok(())
     }
+}
+
+/// A route may name a node that is not there yet: what is sent to it meanwhile is dropped by name,
+/// and the first packet after it has come gets through.
+#[test]
+fn a_node_that_comes_late() -> Result<()> {
+    let _testbed = Testbed::acquire()?;
+    let spec = Spec {
+        nodes: 1,
+        pods: 1,
+        ..Spec::new(Mode::L3, Encap::Direct)
+    };
+    let cluster = Cluster::build(&spec, Netns::new)?;
+    let site = &cluster.sites[0];
+    let (a1, remote) = (&site.pods[0], Ipv4Addr::new(10, 244, 2, 11));
+    site.route_to(2, Encap::Direct)?;
+    must_not_ping(&a1.netns, remote, 3, "")?;
+    // Until then the kernel's three ARP requests, a second apart, are out, and it has given up.
+    thread::sleep(Duration::from_millis(3500));
+    let drops = site.daemon.stats()?.drops;
+    assert_eq!(drops.get("neighbour_timeout"), Some(&3), "{drops:?}");
+
+    let node = Node::new(Netns::new("node2")?, &cluster.wire, 2)?;
+    node.netns.ip(&format!("address add {remote}/32 dev lo"))?;
+    node.netns.ip(&format!(
+        "route add {} via {}",
+        pod_cidr(1)?,
+        site.node.address
+    ))?;
+    must_ping(&a1.netns, remote, 5, "")?;
+    site.daemon.must_return_all_frames()?;
+    Ok(())
 }
 
 /// Names, devices and addresses belong to one port.
