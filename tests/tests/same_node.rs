@@ -4,7 +4,7 @@ use anyhow::Result;
 use shunt_api::{Encap, PortKind, PortSpec};
 use shunt_tests::cluster::{Site, Spec};
 use shunt_tests::config::Config;
-use shunt_tests::daemon::Daemon;
+use shunt_tests::daemon::{Daemon, shunt};
 use shunt_tests::netns::Netns;
 use shunt_tests::node::Node;
 use shunt_tests::pod::{Mode, Pod};
@@ -94,6 +94,76 @@ fn jumbo_frames() -> Result<()> {
         site.daemon.must_return_all_frames()?;
     }
     Ok(())
+}
+
+/// Ports and routes of the configuration file, and the same things by the command line.
+#[test]
+fn from_file_and_command_line() -> Result<()> {
+    let _testbed = Testbed::acquire()?;
+    let wire = Wire::new(Netns::new("wire")?, 1500)?;
+    let node = Node::new(Netns::new("node1")?, &wire, 1)?;
+    let mut pods = Vec::new();
+    let mut extra = String::new();
+    for number in 1..=3 {
+        let pod = node.pod(Netns::new(&node.pod_name(number))?, number, Mode::L3, 1500)?;
+        if number < 3 {
+            extra += &format!(
+                "[[port]]\nname = \"{}\"\nkind = \"afxdp\"\ndevice = \"{}\"\n\
+                 addresses = [\"{}\"]\nmac = \"{}\"\n",
+                pod.name,
+                pod.host_device,
+                pod.address,
+                pod.mac()?
+            );
+        }
+        pods.push(pod);
+    }
+    extra += "[[route]]\nprefix = \"10.244.66.0/24\"\nblackhole = true\n";
+    let config = Config {
+        uplink: false,
+        extra,
+        ..Config::new(Mode::L3, 0)
+    };
+    let daemon = Daemon::start(&node, &config)?;
+    let [a1, a2, a3] = &pods[..] else {
+        anyhow::bail!("three pods")
+    };
+    must_ping(&a1.netns, a2.address, 3, "")?;
+
+    let socket = daemon.socket().to_str().unwrap_or_default();
+    let command = |words: &str| -> Result<String> {
+        let words: Vec<&str> = ["--socket", socket]
+            .into_iter()
+            .chain(words.split(' '))
+            .collect();
+        let (status, output) = shunt(&node.netns, &words)?;
+        anyhow::ensure!(status.success(), "shunt {words:?}: {status}: {output}");
+        Ok(output)
+    };
+    command(&format!(
+        "port add a3 --device {} --address {} --mac {}",
+        a3.host_device,
+        a3.address,
+        a3.mac()?
+    ))?;
+    must_tcp(a3, a1)?;
+    command("route add 10.244.67.0/24 --blackhole")?;
+    let routes = command("route list")?;
+    for prefix in ["10.244.66.0/24", "10.244.67.0/24", "10.244.1.13"] {
+        assert!(routes.contains(prefix), "{routes}");
+    }
+    command("route del 10.244.67.0/24")?;
+    assert!(!command("route list")?.contains("10.244.67.0/24"));
+    let (status, output) = shunt(&node.netns, &["--socket", socket, "port", "del", "a9"])?;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("a9"), "{output}");
+    for pod in &pods {
+        command(&format!("port del {}", pod.name))?;
+    }
+    let stats = daemon.stats()?;
+    assert_eq!((stats.pool_free, stats.in_flight), (stats.pool_total, 0));
+    assert!(command("stats")?.contains("balanced"));
+    daemon.stop()
 }
 
 /// Pods whose `eth0` is a TAP that the daemon makes in their namespace.
