@@ -22,6 +22,12 @@ struct Arguments {
     /// Veth ports.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=126))]
     ports: u8,
+    /// Frames of the packet memory; the daemon's default when absent.
+    #[arg(long)]
+    frames: Option<u32>,
+    /// Frames that each port keeps for reception; the daemon's default when absent.
+    #[arg(long)]
+    rx_frames: Option<u32>,
     /// Fails above this many MB (10^6 bytes).
     #[arg(long, default_value_t = 300)]
     limit: u64,
@@ -69,8 +75,12 @@ fn program(interrupt: &Interrupt) -> Result<ExitCode> {
         )?;
         interrupt.sleep(std::time::Duration::ZERO)?;
     }
+    let memory_table = arguments.frames.map_or(String::new(), |frames| {
+        format!("[memory]\nframes = {frames}\n")
+    });
     let config = Config {
         uplink: false,
+        extra: memory_table,
         ..Config::new(Mode::L3, arguments.core)
     };
     let daemon = Daemon::start(&node, &config)?;
@@ -84,7 +94,7 @@ fn program(interrupt: &Interrupt) -> Result<ExitCode> {
             addresses: vec![node.pod_address(number).into()],
             mac: None,
             worker: None,
-            rx_frames: None,
+            rx_frames: arguments.rx_frames,
         })?;
         interrupt.sleep(std::time::Duration::ZERO)?;
     }
@@ -134,7 +144,8 @@ fn print(arguments: &Arguments, without: Memory, with: Memory) {
     );
     println!(
         "The first port is where the kernel pins the packet memory, so that is in the sums; the \
-         machine's figure includes what the kernel keeps for rings and XDP."
+         machine's figure includes what the kernel keeps for rings and XDP, and for each port a \
+         descriptor of every frame there is (xp_create_and_assign_umem, net/xdp/xsk_buff_pool.c)."
     );
 }
 

@@ -29,6 +29,8 @@ const GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
 const SETTLE: Duration = Duration::from_millis(300);
 /// Frames lost on the way, of those sent, from which on the device under test was the bottleneck.
 const OVERLOAD: f64 = 0.01;
+/// Spread of one device's rounds, of their median, from which on they are not to be trusted.
+const UNSTEADY: f64 = 0.15;
 
 /// Floods one pod from another on the same node and counts what arrives: carried by a bare AF_XDP
 /// loop, by Shunt in L3 mode and by Shunt in L2 mode, in turns. Takes root, two cores, and an
@@ -135,6 +137,13 @@ fn program(interrupt: &Interrupt) -> Result<ExitCode> {
                 .map_or(String::new(), |by| format!(" (limited by {by})")),
         );
     }
+    if results.iter().any(|results| unsteady(&results.kpps)) {
+        println!(
+            "Some rounds differ by more than {:.0} %: something else ran on these cores, or the \
+             host gave them to others. Repeat it on an idle machine.",
+            UNSTEADY * 100.0
+        );
+    }
     if let Some(path) = &arguments.json {
         write_json(path, &rows)?;
     }
@@ -232,6 +241,11 @@ fn flood(
         .push((last - first) as f64 / took.as_secs_f64() / 1e3);
     results.lost.push(1.0 - arrived as f64 / sent.max(1) as f64);
     Ok(())
+}
+
+fn unsteady(series: &Series) -> bool {
+    let [min, max] = series.spread();
+    max - min > UNSTEADY * series.median()
 }
 
 fn rows(results: &[Results; 3]) -> Vec<Row> {
