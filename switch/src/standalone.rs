@@ -135,6 +135,7 @@ impl Standalone {
             worker: 0,
             domain: DomainId(0),
             mtu,
+            mac: None,
             partial_checksums,
             fdb_full: Arc::new(AtomicBool::new(false)),
         }));
@@ -184,6 +185,11 @@ impl Standalone {
     pub fn add_route(&mut self, prefix: Ipv4Net, hop: NextHopIndex) -> Result<(), StandaloneError> {
         self.fib.insert(prefix, hop)?;
         Ok(())
+    }
+
+    /// Carries on frames that waited for a route that is there now.
+    pub fn resume(&mut self) {
+        self.command(Command::Resume);
     }
 
     /// The MAC table.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::Ipv4Net;
 use shunt_afxdp::Pinhole;
@@ -10,17 +11,19 @@ use shunt_api::{ApiError, Encap, ErrorCode, MacAddr, PortKind, PortSpec, RouteTa
 use super::daemon::Daemon;
 use super::error::{refuse, system};
 use super::pods::{Binding, request};
-use super::ports::{self, Opening, Record};
+use super::ports::{self, Opened, Opening, Record};
 use super::rib::{HopKey, Origin, Route};
 use super::underlay::Mirror;
 use crate::config::{Mode, UplinkConfig};
 use crate::netlink::Link;
-use crate::port::Port;
-use crate::tables::{PortId, Role};
+use crate::tables::{Learned, PortId, Role};
 use crate::worker::Command;
 
 /// Frames that no port may take: for workers, for floods, for answers.
 const POOL_RESERVE: u32 = 1024;
+/// Requests by ARP in one tick, each to one pod or to all: a scan of unknown addresses must not
+/// become a storm.
+const REQUESTS_PER_TICK: usize = 64;
 
 impl Daemon {
     /// Attaches a pod's port. On an error nothing has changed.
@@ -30,24 +33,8 @@ impl Daemon {
         for address in &addresses {
             self.check_free(&spec, *address)?;
         }
-        let least_loaded = self.ports.least_loaded(self.workers.len());
-        let worker = spec.worker.unwrap_or(least_loaded);
-        self.check_room(spec.rx_frames.unwrap_or(self.config.ports.rx_frames))?;
-        let (port, link, xdp) = match spec.kind {
-            PortKind::Tap => {
-                let tap = ports::open_tap(&spec)?;
-                // Its device may be in another namespace: the number means nothing here.
-                let link = Link {
-                    index: 0,
-                    name: spec.device.clone(),
-                    mac: None,
-                    mtu: tap.mtu(),
-                    up: true,
-                    running: true,
-                    kind: Some("tun".into()),
-                };
-                (Port::Tap(tap), link, "-".to_owned())
-            }
+        let opened = match spec.kind {
+            PortKind::Tap => ports::open_tap(&spec)?,
             _ => {
                 let link = self.link(&spec.device)?;
                 let opening = Opening {
@@ -58,13 +45,14 @@ impl Daemon {
                     rx_frames: spec.rx_frames.unwrap_or(self.config.ports.rx_frames),
                     pinhole: None,
                 };
-                let (port, xdp) = ports::open_afxdp(&link, opening)?;
-                (port, link, xdp)
+                ports::open_afxdp(link, opening)?
             }
         };
         let name = spec.name.clone();
-        let id = self.hand_over(spec, Role::Pod, worker, port, &link, xdp)?;
-        // `bind` also publishes the port itself.
+        let least_loaded = self.ports.least_loaded(self.workers.len());
+        let worker = spec.worker.unwrap_or(least_loaded);
+        let id = self.hand_over(spec, Role::Pod, worker, opened)?;
+        // This also publishes the port itself.
         if let Err(error) = self.bind(id, &addresses) {
             // The refusal is what the caller has to know.
             if let Err(also) = self.port_del(&name) {
@@ -79,7 +67,8 @@ impl Daemon {
     /// Attaches the uplink.
     pub(super) fn attach_uplink(&mut self, uplink: &UplinkConfig) -> Result<(), ApiError> {
         let link = self.link(&uplink.device)?;
-        let addresses = self.netlink.addresses(link.index).map_err(system)?;
+        let ifindex = link.index;
+        let addresses = self.netlink.addresses(ifindex).map_err(system)?;
         if !addresses
             .iter()
             .any(|net| net.addr() == IpAddr::V4(self.node))
@@ -93,25 +82,57 @@ impl Daemon {
                 ),
             ));
         }
-        self.check_room(uplink.rx_frames)?;
-        let worker = self.ports.least_loaded(self.workers.len());
+        if let Some(kind @ ("bond" | "team")) = link.kind.as_deref() {
+            return Err(refuse(
+                ErrorCode::Invalid,
+                format!(
+                    "{}: the kernel hands AF_XDP no frames on a {kind} device: name one of its \
+                     members as uplink.device",
+                    uplink.device
+                ),
+            ));
+        }
         let pinhole = self.pinhole();
-        self.open_pinhole = Some(pinhole.clone());
         let opening = Opening {
             umem: &self.umem,
             pool: &mut self.pool,
             xdp: self.config.ports.xdp,
             ring: uplink.ring,
             rx_frames: uplink.rx_frames,
-            pinhole: Some(pinhole),
+            pinhole: Some(pinhole.clone()),
         };
-        let (port, xdp) = ports::open_afxdp(&link, opening)?;
-        let spec = Self::uplink_spec(&uplink.device, uplink.rx_frames);
-        self.hand_over(spec, Role::Uplink, worker, port, &link, xdp)?;
+        let opened = ports::open_afxdp(link, opening)?;
+        let spec = PortSpec {
+            name: ports::UPLINK.into(),
+            kind: PortKind::Afxdp,
+            device: uplink.device.clone(),
+            netns: None,
+            addresses: Vec::new(),
+            mac: None,
+            worker: None,
+            rx_frames: Some(uplink.rx_frames),
+        };
+        let worker = self.ports.least_loaded(self.workers.len());
+        self.ports.remove(ports::UPLINK);
+        self.hand_over(spec, Role::Uplink, worker, opened)?;
+        self.open_pinhole = Some(pinhole);
+        self.mirror = Some(Mirror::new(ifindex, &mut self.netlink));
         self.commit()?;
-        self.mirror = Some(Mirror::new(link.index, &mut self.netlink));
         log::info!("uplink {} attached", uplink.device);
         Ok(())
+    }
+
+    /// Attaches the uplink again when its device, once lost, is back.
+    pub(super) fn recover_uplink(&mut self) {
+        if self.ports.uplink().is_none_or(|record| record.slot.is_ok()) {
+            return;
+        }
+        let Some(uplink) = self.config.uplink.clone() else {
+            return;
+        };
+        if let Err(error) = self.attach_uplink(&uplink) {
+            log::debug!("uplink {}: {error}", uplink.device);
+        }
     }
 
     /// Detaches a port and forgets it.
@@ -125,49 +146,73 @@ impl Daemon {
         if record.role == Role::Uplink {
             return Err(refuse(
                 ErrorCode::Invalid,
-                "the uplink stays as long as the daemon runs: take [uplink] out of the configuration",
+                "the uplink stays as long as the daemon runs: take [uplink] out of the \
+                 configuration and restart",
             ));
         }
         if let Ok(id) = record.slot {
             self.detach(id, "removed")?;
         }
         self.ports.remove(name);
-        self.commit()
+        Ok(())
     }
 
     /// The device behind a port is gone: its frames come back, its record stays and says so.
     pub(super) fn port_dead(&mut self, id: PortId) {
         let name = self.port_name(id);
-        log::warn!("port {name}: its device is gone; remove it with: shunt port del {name}");
+        if self
+            .ports
+            .by_id(id)
+            .is_some_and(|record| record.role == Role::Uplink)
+        {
+            log::error!("the uplink's device is gone: it is attached again when it is back");
+        } else {
+            log::warn!("port {name}: its device is gone; remove it with: shunt port del {name}");
+        }
         if let Err(error) = self.detach(id, "down: its device is gone") {
             log::error!("port {name}: {error}");
         }
     }
 
-    /// Takes an open port out of tables and worker, closes it, and marks its record.
+    /// Takes an open port out of tables and worker, closes it, and marks its record. On an error
+    /// it is still open and can be detached again.
     fn detach(&mut self, id: PortId, why: &str) -> Result<(), ApiError> {
-        self.bindings.remove_port(id);
-        for prefix in self.rib.through(id) {
-            self.rib.remove(prefix).map_err(system)?;
-        }
         let Some(record) = self.ports.by_id_mut(id) else {
             return Ok(());
         };
         record.slot = Err(why.to_owned());
-        record.stations = 0;
-        let (worker, role) = (record.worker, record.role);
+        let (name, worker, role) = (record.spec.name.clone(), record.worker, record.role);
         if role == Role::Uplink {
             self.mirror = None;
         }
-        self.fdb.remove_if(|row| row.port == id);
-        self.touch();
-        self.commit()?;
-        if let Some(port) = self.workers.remove_port(worker, id)? {
-            port.close(&mut self.pool);
+        self.bindings.remove_port(id);
+        for prefix in self.rib.through(id) {
+            if let Some(route) = self.rib.remove(prefix).map_err(system)?
+                && route.target.is_some()
+            {
+                log::warn!("route {prefix} is removed: it led to port {name}");
+            }
         }
-        self.ports.give_slot(id);
-        self.update_fdb_limits();
-        Ok(())
+        self.touch();
+        self.commit_or_log("tables");
+        // After the workers have passed: none of them reports a station there any more.
+        self.fdb.remove_if(|row| row.port == id);
+        self.count_stations();
+        match self.workers.remove_port(worker, id) {
+            Ok(port) => {
+                if let Some(port) = port {
+                    port.close(&mut self.pool);
+                }
+                self.ports.give_slot(id);
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(record) = self.ports.by_name_mut(&name) {
+                    record.slot = Ok(id);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     fn hand_over(
@@ -175,29 +220,46 @@ impl Daemon {
         spec: PortSpec,
         role: Role,
         worker: usize,
-        port: Port,
-        link: &Link,
-        xdp: String,
+        opened: Opened,
     ) -> Result<PortId, ApiError> {
-        let Some(id) = self.ports.take_slot() else {
-            port.close(&mut self.pool);
-            return Err(refuse(
-                ErrorCode::Exhausted,
-                "all port slots are in use: remove ports first",
-            ));
+        let room = self.check_room(&spec, &opened);
+        let slot = room.and_then(|()| {
+            self.ports.take_slot().ok_or_else(|| {
+                refuse(
+                    ErrorCode::Exhausted,
+                    "all port slots are in use: remove ports first",
+                )
+            })
+        });
+        let id = match slot {
+            Ok(id) => id,
+            Err(error) => {
+                opened.port.close(&mut self.pool);
+                return Err(error);
+            }
         };
+        let Opened {
+            port,
+            link,
+            xdp,
+            frames,
+            max_mtu,
+        } = opened;
         self.ports.push(Record {
             spec,
             role,
             worker,
             ifindex: link.index,
-            device_mac: link.mac.unwrap_or_default(),
-            mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+            device_mac: link.mac,
+            up: link.up,
+            mtu: ports::mtu(&link, max_mtu),
+            max_mtu,
             xdp,
             // Only on these does a frame come straight from another stack, never off a wire.
             partial_checksums: link.kind.as_deref() == Some("veth"),
             fdb_full: Arc::default(),
             stations: 0,
+            frames,
             slot: Ok(id),
         });
         self.workers.send(
@@ -214,26 +276,35 @@ impl Daemon {
 
     /// Binds the given addresses (and MAC) to a port.
     fn bind(&mut self, id: PortId, addresses: &[Ipv4Addr]) -> Result<(), ApiError> {
-        let mac = self.ports.by_id(id).and_then(|record| record.spec.mac);
-        if let (Mode::L2, Some(mac)) = (self.config.mode, mac) {
+        let Some(record) = self.ports.by_id(id) else {
+            return Ok(());
+        };
+        let given = record.spec.mac;
+        // A TAP's MAC is the pod's own: the daemon has just made the device.
+        let tap = record
+            .device_mac
+            .filter(|_| record.spec.kind == PortKind::Tap);
+        let mac = given.or(tap);
+        if let (Mode::L2, Some(mac)) = (self.config.mode, given) {
             self.pin_station(mac, id)?;
         }
+        let now = Instant::now();
         for address in addresses {
             let binding = Binding {
                 port: id,
                 mac,
                 address_given: true,
-                mac_given: mac.is_some(),
+                mac_given: given.is_some(),
             };
             self.bindings.insert(*address, binding);
             self.bind_route(*address, id, Origin::Pod)?;
-        }
-        self.commit()?;
-        if mac.is_none() {
-            for address in addresses {
-                self.ask_pod(*address, Some(id));
+            if mac.is_none() {
+                self.bindings
+                    .want(*address, now, now + self.config.neighbours.timeout);
             }
         }
+        self.commit()?;
+        self.send_requests();
         Ok(())
     }
 
@@ -253,22 +324,47 @@ impl Daemon {
         self.rib.add(Ipv4Net::from(address), route).map_err(system)
     }
 
-    /// Sends the gateway's ARP request for a local address: to one port, or to all pods.
-    pub(super) fn ask_pod(&mut self, address: Ipv4Addr, port: Option<PortId>) {
-        if !self.bindings.may_ask(address, std::time::Instant::now()) {
+    /// Somebody waits to know who has a local address.
+    pub(super) fn ask_pod(&mut self, address: Ipv4Addr) {
+        let now = Instant::now();
+        self.bindings
+            .want(address, now, now + self.config.neighbours.timeout);
+    }
+
+    /// Sends the gateway's ARP requests that are due: to the port that an address is bound to, or
+    /// to all pods.
+    pub(super) fn send_requests(&mut self) {
+        if self.request_budget == 0 {
             return;
         }
-        let frame = request(self.gateway, self.config.gateway.mac, address);
-        for record in self.ports.iter().filter(|record| record.role == Role::Pod) {
-            let Ok(id) = record.slot else { continue };
-            if port.is_none_or(|port| port == id) {
-                let command = Command::Send {
-                    port: id,
-                    frames: vec![frame.clone()],
-                };
-                self.workers.send(record.worker, command);
+        let due = self.bindings.due(Instant::now(), self.request_budget);
+        self.request_budget -= due.len();
+        for address in due {
+            let bound = self.bindings.get(address).map(|binding| binding.port);
+            let mut ports = vec![Vec::new(); self.workers.len()];
+            for record in self.ports.iter().filter(|record| record.role == Role::Pod) {
+                let Ok(id) = record.slot else { continue };
+                if bound.is_none_or(|bound| bound == id) {
+                    ports[record.worker].push(id);
+                }
+            }
+            let frame = request(self.gateway, self.config.gateway.mac, address);
+            for (worker, ports) in ports.into_iter().enumerate().filter(|(_, p)| !p.is_empty()) {
+                self.workers.send(
+                    worker,
+                    Command::Send {
+                        ports,
+                        frame: frame.clone(),
+                    },
+                );
             }
         }
+    }
+
+    /// A new tick, with a new budget of requests.
+    pub(super) fn ask_again(&mut self) {
+        self.request_budget = REQUESTS_PER_TICK;
+        self.send_requests();
     }
 
     fn link(&mut self, device: &str) -> Result<Link, ApiError> {
@@ -280,8 +376,13 @@ impl Daemon {
         })
     }
 
+    /// An attachment may take over what was only learned, and nothing else.
     fn check_free(&self, spec: &PortSpec, address: Ipv4Addr) -> Result<(), ApiError> {
-        if let Some(binding) = self.bindings.get(address) {
+        if let Some(binding) = self
+            .bindings
+            .get(address)
+            .filter(|binding| binding.address_given)
+        {
             return Err(refuse(
                 ErrorCode::Exists,
                 format!(
@@ -291,7 +392,8 @@ impl Daemon {
                 ),
             ));
         }
-        if self.rib.get(&Ipv4Net::from(address)).is_some() {
+        let route = self.rib.get(&Ipv4Net::from(address));
+        if route.is_some_and(|route| route.origin != Origin::Learned) {
             return Err(refuse(
                 ErrorCode::Exists,
                 format!(
@@ -304,16 +406,15 @@ impl Daemon {
         Ok(())
     }
 
-    fn check_room(&self, rx_frames: u32) -> Result<(), ApiError> {
-        let wanted = self.reserved() + rx_frames + POOL_RESERVE;
-        if wanted > self.config.memory.frames {
+    fn check_room(&self, spec: &PortSpec, opened: &Opened) -> Result<(), ApiError> {
+        let reserved = self.reserved() + POOL_RESERVE;
+        if reserved + opened.frames > self.config.memory.frames {
             return Err(refuse(
                 ErrorCode::Exhausted,
                 format!(
-                    "the port needs {rx_frames} frames, but {} of {} are set aside already: raise \
+                    "port `{}` needs {} frames, but {reserved} of {} are set aside already: raise \
                      memory.frames or lower rx_frames",
-                    self.reserved() + POOL_RESERVE,
-                    self.config.memory.frames
+                    spec.name, opened.frames, self.config.memory.frames
                 ),
             ));
         }
@@ -367,9 +468,9 @@ impl Daemon {
     /// Pins a pod's MAC to its port.
     fn pin_station(&mut self, mac: MacAddr, id: PortId) -> Result<(), ApiError> {
         match self.fdb.pin(mac, id) {
-            crate::tables::Learned::Full => Err(refuse(
+            Learned::Full => Err(refuse(
                 ErrorCode::Exhausted,
-                "the MAC table is full: raise l2.max_macs",
+                format!("the MAC table has no room for {mac}: raise l2.max_macs"),
             )),
             _ => {
                 self.count_stations();

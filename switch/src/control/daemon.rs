@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ipnet::{IpNet, Ipv4Net};
 use mio::Waker;
 use shunt_afxdp::{Pinhole, Pool, Umem, UmemConfig};
-use shunt_api::{ApiError, PortSpec};
+use shunt_api::ApiError;
 use shunt_fib::{Fib4Config, Fib4Writer};
 
 use super::error::{RunError, system};
@@ -42,6 +42,8 @@ pub(crate) struct Daemon {
     pub(super) bindings: Bindings,
     pub(super) netlink: Netlink,
     pub(super) mirror: Option<Mirror>,
+    /// ARP requests that may still be sent in this tick.
+    pub(super) request_budget: usize,
     /// What the uplink lets through at present.
     pub(super) open_pinhole: Option<Pinhole>,
     version: u64,
@@ -122,6 +124,7 @@ impl Daemon {
             bindings: Bindings::default(),
             netlink,
             mirror: None,
+            request_budget: 0,
             open_pinhole: None,
             version: 1,
             dirty: false,
@@ -188,11 +191,16 @@ impl Daemon {
         let tables = self.tables();
         self.workers.publish(tables)?;
         self.dirty = false;
-        let refused = self.rib.install();
-        match refused.into_iter().next() {
-            None => Ok(()),
-            Some(error) => Err(system(error)),
+        let installed = self.rib.install();
+        if installed.any {
+            // Frames may wait for just these routes: the workers had their turn before the FIB.
+            self.workers.resume();
         }
+        installed
+            .refused
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |error| Err(system(error)))
     }
 
     fn tables(&mut self) -> Tables {
@@ -200,6 +208,9 @@ impl Daemon {
         let mut members = Vec::new();
         for record in self.ports.iter() {
             let Ok(id) = record.slot else { continue };
+            if !record.up {
+                continue;
+            }
             ports[id.index()] = Some(record.entry());
             if record.role == Role::Pod {
                 members.push(id);
@@ -228,17 +239,19 @@ impl Daemon {
         }
     }
 
-    /// Once a second: the clock, ageing, neighbours.
+    /// A few times a second: the clock, ageing, neighbours.
     pub(crate) fn tick(&mut self) {
         self.clock
             .set(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX - 1));
         self.age_stations();
+        self.ask_again();
+        self.recover_uplink();
         self.refresh_underlay();
-        self.report_failure("tables");
+        self.commit_or_log("tables");
     }
 
     /// For changes that nobody waits for an answer to.
-    pub(super) fn report_failure(&mut self, what: &str) {
+    pub(super) fn commit_or_log(&mut self, what: &str) {
         if let Err(error) = self.commit() {
             log::error!("{what}: {error}");
         }
@@ -261,26 +274,12 @@ impl Daemon {
             .map_or_else(|| id.to_string(), |record| record.spec.name.clone())
     }
 
-    /// Frames set aside for ports.
+    /// Frames set aside for open ports.
     pub(super) fn reserved(&self) -> u32 {
-        let default = self.config.ports.rx_frames;
         self.ports
             .iter()
-            .map(|record| record.reserved(default))
+            .filter(|record| record.slot.is_ok())
+            .map(|record| record.frames)
             .sum()
-    }
-
-    /// The uplink's specification, made from the configuration.
-    pub(super) fn uplink_spec(device: &str, rx_frames: u32) -> PortSpec {
-        PortSpec {
-            name: "uplink".into(),
-            kind: shunt_api::PortKind::Afxdp,
-            device: device.into(),
-            netns: None,
-            addresses: Vec::new(),
-            mac: None,
-            worker: None,
-            rx_frames: Some(rx_frames),
-        }
     }
 }

@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
-use ipnet::Ipv4Net;
 use shunt_api::MacAddr;
 
 use super::daemon::Daemon;
 use super::pods::Binding;
-use super::rib::{HopKey, Origin};
+use super::ports;
+use super::rib::{HopKey, Origin, Route};
 use crate::config::Mode;
 use crate::netlink;
 use crate::street::Event;
@@ -25,15 +25,23 @@ impl Daemon {
                 Event::PortDead(port) => self.port_dead(port),
             }
         }
-        self.report_failure("learned addresses");
+        self.commit_or_log("learned addresses");
+        self.send_requests();
     }
 
     /// Deals with what the kernel has reported.
     pub(crate) fn kernel_events(&mut self, events: Vec<netlink::Event>, overflowed: bool) {
         for event in events {
             match event {
-                netlink::Event::LinkGone { index, .. } => self.link_gone(index),
-                netlink::Event::LinkChanged(link) => self.link_changed(&link),
+                netlink::Event::LinkGone { index, .. } => {
+                    self.link_gone(index);
+                    self.paths_changed();
+                }
+                netlink::Event::LinkChanged(link) => {
+                    self.link_changed(&link);
+                    // The kernel drops a downed link's routes without a notice of their own.
+                    self.paths_changed();
+                }
                 netlink::Event::NeighbourChanged(neighbour) => {
                     let ours = self
                         .mirror
@@ -50,10 +58,7 @@ impl Daemon {
                     }
                 }
                 netlink::Event::RoutesChanged | netlink::Event::AddressesChanged => {
-                    if let Some(mirror) = &mut self.mirror {
-                        mirror.routes_changed();
-                        self.touch();
-                    }
+                    self.paths_changed();
                 }
             }
         }
@@ -65,7 +70,7 @@ impl Daemon {
             self.missed_links();
             self.touch();
         }
-        self.report_failure("underlay");
+        self.commit_or_log("underlay");
     }
 
     fn station(&mut self, mac: MacAddr, port: PortId) {
@@ -75,8 +80,7 @@ impl Daemon {
         let Some(record) = self.ports.by_id(port) else {
             return;
         };
-        let known = self.fdb.lookup(mac);
-        if known.is_none() && record.fdb_full.load(Ordering::Relaxed) {
+        if record.fdb_full.load(Ordering::Relaxed) && self.fdb.lookup(mac) != Some(port) {
             return;
         }
         match self.fdb.learn(mac, port, self.clock.now()) {
@@ -89,7 +93,7 @@ impl Daemon {
             Learned::Moved(from) => {
                 self.count_station(from, -1);
                 self.count_station(port, 1);
-                log::info!(
+                log::debug!(
                     "station {mac} moved from {} to {}",
                     self.port_name(from),
                     self.port_name(port)
@@ -157,7 +161,8 @@ impl Daemon {
         }
     }
 
-    /// A pod said in ARP that `address` is at `mac`.
+    /// A pod said in ARP that `address` is at `mac`. Believed only of an address of this node's
+    /// pods that nobody else was given, by attachment or by a route.
     fn binding(&mut self, address: Ipv4Addr, mac: MacAddr, port: PortId) {
         if self
             .ports
@@ -166,26 +171,26 @@ impl Daemon {
         {
             return;
         }
-        let ours = self
-            .config
-            .node
-            .pod_cidrs
-            .iter()
-            .any(|cidr| cidr.contains(&std::net::IpAddr::V4(address)));
-        if !ours || address == self.gateway {
-            return;
-        }
         let known = self.bindings.get(address).copied();
         let new = match known {
-            None => Binding {
-                port,
-                mac: Some(mac),
-                address_given: false,
-                mac_given: false,
-            },
+            None => {
+                let connected = |(_, route): (_, &Route)| route.origin == Origin::Connected;
+                if !self.rib.lookup(address).is_some_and(connected)
+                    || !self.bindings.may_learn(port)
+                {
+                    return;
+                }
+                Binding {
+                    port,
+                    mac: Some(mac),
+                    address_given: false,
+                    mac_given: false,
+                }
+            }
             // What the attachment said stands, whoever says otherwise.
-            Some(old) if old.address_given && old.port != port => return,
-            Some(old) if old.mac_given => return,
+            Some(old) if old.mac_given || (old.address_given && old.port != port) => return,
+            // A learned address moves, but not to a port that was given its own.
+            Some(old) if old.port != port && !self.bindings.may_learn(port) => return,
             Some(old) => Binding {
                 port,
                 mac: Some(mac),
@@ -195,22 +200,20 @@ impl Daemon {
         if known == Some(new) {
             return;
         }
-        let exact = self
-            .rib
-            .get(&Ipv4Net::from(address))
-            .map(|route| route.origin);
-        if matches!(exact, Some(Origin::Config | Origin::Api | Origin::Gateway)) {
-            return;
-        }
         self.bindings.insert(address, new);
-        self.touch();
         let origin = if new.address_given {
             Origin::Pod
         } else {
             Origin::Learned
         };
-        if let Err(error) = self.bind_route(address, port, origin) {
-            log::error!("{address}: {error}");
+        let bound = self
+            .bind_route(address, port, origin)
+            .and_then(|()| self.commit());
+        if let Err(error) = bound {
+            log::error!("{address} is not learned: {error}");
+            if !new.address_given {
+                self.bindings.remove(address);
+            }
         }
     }
 
@@ -220,16 +223,23 @@ impl Daemon {
             return;
         };
         match key {
-            HopKey::Connected => self.ask_pod(address, None),
-            HopKey::Pod { port, address } => self.ask_pod(address, Some(port)),
+            HopKey::Connected | HopKey::Pod { .. } => self.ask_pod(address),
             HopKey::Port(port) => {
                 let first = self.bindings.of(port).next();
                 if let Some(address) = first {
-                    self.ask_pod(address, Some(port));
+                    self.ask_pod(address);
                 }
             }
             HopKey::Node { via, .. } => self.ask_node(via),
             HopKey::Gateway | HopKey::Blackhole => {}
+        }
+    }
+
+    /// The kernel may route to other nodes differently now.
+    pub(super) fn paths_changed(&mut self) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.routes_changed();
+            self.touch();
         }
     }
 
@@ -244,16 +254,16 @@ impl Daemon {
     }
 
     fn link_changed(&mut self, link: &netlink::Link) {
-        let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
         let id = self
             .ports
             .by_ifindex(link.index)
-            .filter(|record| record.mtu != mtu)
             .and_then(|record| record.slot.clone().ok());
-        if let Some(id) = id
-            && let Some(record) = self.ports.by_id_mut(id)
-        {
-            record.mtu = mtu;
+        let Some(record) = id.and_then(|id| self.ports.by_id_mut(id)) else {
+            return;
+        };
+        let now = (ports::mtu(link, record.max_mtu), link.mac, link.up);
+        if now != (record.mtu, record.device_mac, record.up) {
+            (record.mtu, record.device_mac, record.up) = now;
             self.touch();
         }
     }
@@ -273,6 +283,9 @@ impl Daemon {
             .collect();
         for index in gone {
             self.link_gone(index);
+        }
+        for link in &links {
+            self.link_changed(link);
         }
     }
 }

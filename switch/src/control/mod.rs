@@ -37,7 +37,7 @@ const KERNEL: Token = Token(2);
 const SERVER: Token = Token(3);
 
 /// Between two turns of ageing, retries and the clock.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(200);
 
 /// Runs the daemon until SIGINT or SIGTERM.
 ///

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use shunt_afxdp::{Device, DeviceConfig, ModeChoice, Pinhole, Pool, ProgramKind, Umem, XdpMode};
-use shunt_api::{ApiError, ErrorCode, MacAddr, PortKind, PortSpec};
+use shunt_api::{ApiError, ErrorCode, MacAddr, PortSpec};
+
+use shunt_encap::ethernet::HEADER_LEN;
 
 use super::error::{refuse, system};
 use crate::config;
@@ -16,20 +18,29 @@ use crate::tables::{DomainId, PortEntry, PortId, Role};
 /// Frames that a port may hold on their way out, beside those kept for reception.
 const TX_RESERVE: u32 = 128;
 
+/// The name of the uplink's port.
+pub(crate) const UPLINK: &str = "uplink";
+
 /// A port and what it was attached with.
 pub(crate) struct Record {
     pub(crate) spec: PortSpec,
     pub(crate) role: Role,
     pub(crate) worker: usize,
     pub(crate) ifindex: u32,
-    /// The device's own MAC address (uplink: the source of what we send).
-    pub(crate) device_mac: MacAddr,
+    /// The device's own MAC address (uplink: the source of what we send; TAP: the pod's).
+    pub(crate) device_mac: Option<MacAddr>,
+    /// Whether the device is set up.
+    pub(crate) up: bool,
     pub(crate) mtu: u16,
+    /// The largest MTU that it can serve as it was opened.
+    pub(crate) max_mtu: u16,
     pub(crate) xdp: String,
     pub(crate) partial_checksums: bool,
     pub(crate) fdb_full: Arc<AtomicBool>,
     /// Stations learned behind it.
     pub(crate) stations: usize,
+    /// Frames of the pool that are set aside for it.
+    pub(crate) frames: u32,
     /// Its slot while it is open; without one, why not.
     pub(crate) slot: Result<PortId, String>,
 }
@@ -41,17 +52,10 @@ impl Record {
             worker: self.worker,
             domain: DomainId(0),
             mtu: self.mtu,
+            mac: self.device_mac.filter(|_| self.role == Role::Uplink),
             partial_checksums: self.partial_checksums,
             fdb_full: Arc::clone(&self.fdb_full),
         }
-    }
-
-    /// Frames of the pool that are set aside for it.
-    pub(crate) fn reserved(&self, default: u32) -> u32 {
-        if self.slot.is_err() || self.spec.kind == PortKind::Memory {
-            return 0;
-        }
-        self.spec.rx_frames.unwrap_or(default) + TX_RESERVE
     }
 }
 
@@ -71,6 +75,12 @@ impl Ports {
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&Record> {
         self.records.iter().find(|record| record.spec.name == name)
+    }
+
+    pub(crate) fn by_name_mut(&mut self, name: &str) -> Option<&mut Record> {
+        self.records
+            .iter_mut()
+            .find(|record| record.spec.name == name)
     }
 
     pub(crate) fn by_id(&self, id: PortId) -> Option<&Record> {
@@ -104,7 +114,7 @@ impl Ports {
     }
 
     pub(crate) fn take_slot(&mut self) -> Option<PortId> {
-        // Half of the slots in use at most pass before one is reused.
+        // A slot rests until sixteen more have been given back.
         if self.free.len() > 16 || self.slots == u16::MAX {
             return self.free.pop_front();
         }
@@ -144,9 +154,21 @@ pub(crate) struct Opening<'a> {
     pub(crate) pinhole: Option<Pinhole>,
 }
 
-/// Opens an AF_XDP port on `link`. Returns it with the mode in words.
-pub(crate) fn open_afxdp(link: &Link, opening: Opening<'_>) -> Result<(Port, String), ApiError> {
-    let room = opening.umem.chunk_size() - opening.umem.headroom();
+/// A port that was opened, on its way into the tables.
+pub(crate) struct Opened {
+    pub(crate) port: Port,
+    pub(crate) link: Link,
+    /// The XDP mode in words.
+    pub(crate) xdp: String,
+    /// Frames of the pool to set aside.
+    pub(crate) frames: u32,
+    pub(crate) max_mtu: u16,
+}
+
+/// Opens an AF_XDP port on `link`.
+pub(crate) fn open_afxdp(link: Link, opening: Opening<'_>) -> Result<Opened, ApiError> {
+    let room = opening.umem.chunk_size() - opening.umem.headroom() - HEADER_LEN;
+    let multi_buffer = link.mtu as usize > room;
     let device = Device::open(
         opening.umem,
         DeviceConfig {
@@ -156,7 +178,7 @@ pub(crate) fn open_afxdp(link: &Link, opening: Opening<'_>) -> Result<(Port, Str
             fill_size: opening.ring,
             completion_size: opening.ring,
             rx_frames: opening.rx_frames,
-            multi_buffer: link.mtu as usize + shunt_encap::ethernet::HEADER_LEN > room,
+            multi_buffer,
             program: match opening.pinhole {
                 Some(pinhole) => ProgramKind::Uplink(pinhole),
                 None => ProgramKind::Pod,
@@ -170,22 +192,71 @@ pub(crate) fn open_afxdp(link: &Link, opening: Opening<'_>) -> Result<(Port, Str
         opening.pool,
     )
     .map_err(system)?;
-    let mode = match device.mode() {
-        XdpMode::Native => "native".to_owned(),
-        XdpMode::Skb => match device.fallback_reason() {
-            Some(reason) => {
-                log::warn!("{}: XDP in SKB mode, which is slower: {reason}", link.name);
-                "skb".to_owned()
-            }
-            None => "skb".to_owned(),
-        },
+    if let Some(reason) = device.fallback_reason() {
+        log::warn!("{}: XDP in SKB mode, which is slower: {reason}", link.name);
+    }
+    if device.mode() == XdpMode::Skb && link.kind.as_deref() == Some("veth") {
+        log::warn!(
+            "{}: in SKB mode the pod's large TCP segments are not split: turn them off in the pod \
+             (ethtool -K eth0 tso off gso off)",
+            link.name
+        );
+    }
+    let xdp = match device.mode() {
+        XdpMode::Native => "native",
+        XdpMode::Skb => "skb",
     };
-    Ok((Port::Afxdp(Box::new(device)), mode))
+    // The kernel gives each queue of the device its own rings.
+    let queues = u32::try_from(device.queues()).unwrap_or(u32::MAX);
+    Ok(Opened {
+        port: Port::Afxdp(Box::new(device)),
+        link,
+        xdp: xdp.to_owned(),
+        frames: opening
+            .rx_frames
+            .saturating_mul(queues)
+            .saturating_add(TX_RESERVE),
+        max_mtu: if multi_buffer {
+            u16::MAX
+        } else {
+            u16::try_from(room).unwrap_or(u16::MAX)
+        },
+    })
 }
 
 /// Creates a TAP port.
-pub(crate) fn open_tap(spec: &PortSpec) -> Result<TapPort, ApiError> {
-    TapPort::open(&spec.device, spec.netns.as_deref(), None).map_err(system)
+pub(crate) fn open_tap(spec: &PortSpec) -> Result<Opened, ApiError> {
+    let tap = TapPort::open(&spec.device, spec.netns.as_deref(), None).map_err(system)?;
+    let link = Link {
+        // Its device may be in another namespace: the number would mean nothing here.
+        index: 0,
+        name: spec.device.clone(),
+        mac: tap.mac(),
+        mtu: tap.mtu(),
+        up: true,
+        running: true,
+        kind: Some("tun".into()),
+    };
+    Ok(Opened {
+        port: Port::Tap(tap),
+        link,
+        xdp: "-".to_owned(),
+        frames: TX_RESERVE,
+        max_mtu: u16::MAX,
+    })
+}
+
+/// The MTU to serve a link with, in bytes.
+pub(crate) fn mtu(link: &Link, max: u16) -> u16 {
+    let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+    if mtu > max {
+        log::warn!(
+            "{}: MTU {mtu}, but the port was opened for {max} at most: larger packets are dropped \
+             until it is removed and added again",
+            link.name
+        );
+    }
+    mtu.min(max)
 }
 
 /// Refuses a port that is wrong by itself or does not fit in with those there are.
@@ -200,6 +271,19 @@ pub(crate) fn check(
         return Err(refuse(
             ErrorCode::Exists,
             format!("port `{name}` exists already: remove it first (shunt port del {name})"),
+        ));
+    }
+    if let Some(mac) = spec.mac
+        && let Some(other) = ports
+            .iter()
+            .find(|r| r.slot.is_ok() && r.spec.mac == Some(mac))
+    {
+        return Err(refuse(
+            ErrorCode::Exists,
+            format!(
+                "port `{name}`: {mac} is the MAC of port `{}` already",
+                other.spec.name
+            ),
         ));
     }
     let device = &spec.device;

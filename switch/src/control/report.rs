@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 use shunt_api::{
     ApiError, FdbEntry, NeighbourEntry, PortInfo, PortRole, PortStats, Reply, Request, StatsReport,
@@ -15,9 +14,6 @@ use crate::config::Mode;
 use crate::stats::{DropReason, PortCounters};
 use crate::tables::{PortId, Role};
 use crate::worker::PortSnapshot;
-
-/// How long an address that nobody answers for is shown.
-const SHOW_UNANSWERED: Duration = Duration::from_secs(10);
 
 impl Daemon {
     /// Carries out one request.
@@ -62,18 +58,17 @@ impl Daemon {
                 mtu: record.mtu.into(),
                 mac: match record.role {
                     Role::Pod => record.spec.mac.or(learned),
-                    Role::Uplink => Some(record.device_mac),
+                    Role::Uplink => record.device_mac,
                 },
                 addresses: match record.role {
                     Role::Pod => bound,
                     Role::Uplink => vec![IpAddr::V4(self.node)],
                 },
-                state: record
-                    .slot
-                    .as_ref()
-                    .err()
-                    .cloned()
-                    .unwrap_or_else(|| "up".to_owned()),
+                state: match &record.slot {
+                    Ok(_) if record.up => "up".to_owned(),
+                    Ok(_) => format!("down: ip link set {} up", record.spec.device),
+                    Err(why) => why.clone(),
+                },
             }
         });
         ports.collect()
@@ -108,11 +103,8 @@ impl Daemon {
                 .to_owned(),
             })
             .collect();
-        let unanswered = self.bindings.unanswered(Instant::now(), SHOW_UNANSWERED);
-        for address in unanswered
-            .into_iter()
-            .filter(|a| self.bindings.get(*a).is_none())
-        {
+        let unanswered = self.bindings.unanswered();
+        for address in unanswered.filter(|a| self.bindings.get(*a).is_none()) {
             entries.push(NeighbourEntry {
                 address: IpAddr::V4(address),
                 mac: None,
@@ -165,8 +157,10 @@ impl Daemon {
         }
         // The depot last: a worker may have moved frames there since its copy.
         report.pool_free += self.umem.available() as u64;
+        // Each copy balances, but they are not of the same moment. Frames that a worker took over
+        // after the copy of the one that sent them had been received by then.
         report.in_flight += u64::saturating_sub(to_links, from_links);
-        report.received = total.rx_packets;
+        report.received = total.rx_packets + u64::saturating_sub(from_links, to_links);
         report.transmitted = total.tx_packets;
         report.drops = named(&total);
         report.ports = ports.into_values().collect();

@@ -79,6 +79,15 @@ pub(crate) enum RibError {
     Fib(Ipv4Net, FibError),
 }
 
+/// What [`Rib::install`] did.
+#[derive(Debug, Default)]
+pub(crate) struct Installed {
+    /// Whether the FIB has changed.
+    pub(crate) any: bool,
+    /// What it refused.
+    pub(crate) refused: Vec<RibError>,
+}
+
 struct Slot {
     key: HopKey,
     users: usize,
@@ -175,10 +184,10 @@ impl Rib {
     }
 
     /// Call once every worker has the snapshot made after the last [`Self::add`]: the FIB gets the
-    /// new routes. Those it refuses are removed again and returned.
-    pub(crate) fn install(&mut self) -> Vec<RibError> {
+    /// new routes. Those it refuses are removed again.
+    pub(crate) fn install(&mut self) -> Installed {
         self.free.append(&mut self.released);
-        let mut refused = Vec::new();
+        let mut installed = Installed::default();
         for prefix in std::mem::take(&mut self.waiting) {
             let Some(route) = self.routes.get(&prefix) else {
                 continue;
@@ -191,17 +200,20 @@ impl Rib {
             else {
                 continue;
             };
-            if let Err(error) = self.fib.insert(prefix, hop) {
-                refused.push(RibError::Fib(prefix, error));
-                if let Some(route) = self.routes.remove(&prefix) {
-                    self.release(route.key);
+            match self.fib.insert(prefix, hop) {
+                Ok(_) => installed.any = true,
+                Err(error) => {
+                    installed.refused.push(RibError::Fib(prefix, error));
+                    if let Some(route) = self.routes.remove(&prefix) {
+                        self.release(route.key);
+                    }
                 }
             }
         }
         for key in std::mem::take(&mut self.replaced) {
             self.release(key);
         }
-        refused
+        installed
     }
 
     /// True when [`Self::install`] has work.
@@ -295,7 +307,7 @@ mod tests {
         rib.add(net("10.1.0.0/16"), route(node(1))).expect("added");
         rib.add(net("10.2.0.0/16"), route(node(1))).expect("added");
         rib.add(net("10.3.0.0/16"), route(node(2))).expect("added");
-        assert!(rib.install().is_empty());
+        assert!(rib.install().refused.is_empty());
         assert_eq!(rib.keys().flatten().count(), 2);
         rib.remove(net("10.1.0.0/16")).expect("removed");
         assert!(slot_of(&rib, node(1)).is_some(), "still used");
@@ -314,7 +326,7 @@ mod tests {
         rib.add(net("10.1.0.0/16"), route(node(1))).expect("added");
         assert!(rib.is_dirty());
         assert_eq!(rib.lookup([10, 1, 0, 1].into()), None);
-        assert!(rib.install().is_empty());
+        assert!(rib.install().refused.is_empty());
         assert!(rib.lookup([10, 1, 0, 1].into()).is_some());
         assert!(!rib.is_dirty());
     }
@@ -355,7 +367,7 @@ mod tests {
                 .expect("added");
         }
         // Two second-level groups, three /24 with host routes.
-        let refused = rib.install();
+        let refused = rib.install().refused;
         assert_eq!(refused.len(), 1);
         assert!(
             refused[0].to_string().contains("10.1.2.1/32"),

@@ -92,7 +92,7 @@ impl Daemon {
             log::error!("{prefix}: {error}");
         }
         self.touch();
-        self.report_failure("routes");
+        self.commit_or_log("routes");
     }
 
     /// All routes, in address order.
@@ -203,7 +203,7 @@ impl Daemon {
     fn node_hop(&mut self, via: Ipv4Addr, encap: Encap, remote_vtep: MacAddr) -> NextHop {
         let path = self.path(via);
         let travels = travels(encap, path.is_none_or(|path| path.on_link));
-        let peer = (travels != Encap::Direct).then_some(via);
+        let peer = (encap != Encap::Direct).then_some(via);
         let waiting = NextHop {
             remote: true,
             peer,
@@ -222,7 +222,7 @@ impl Daemon {
         let Ok(port) = uplink.slot else {
             return waiting;
         };
-        let (src_mac, dst_mac) = (uplink.device_mac.0, mac.0);
+        let (src_mac, dst_mac) = (uplink.device_mac.unwrap_or_default().0, mac.0);
         let config = &self.config;
         let header = match travels {
             Encap::Vxlan => OuterHeader::vxlan(VxlanParams {
@@ -280,9 +280,19 @@ impl Daemon {
             RouteTarget::Blackhole => Ok(HopKey::Blackhole),
             RouteTarget::Port(name) => match self.ports.by_name(name) {
                 Some(record) if record.role == Role::Pod => {
-                    record.slot.clone().map(HopKey::Port).map_err(|why| {
+                    let id = record.slot.clone().map_err(|why| {
                         refuse(ErrorCode::NotFound, format!("port `{name}` is {why}"))
-                    })
+                    })?;
+                    if record.spec.mac.is_none() && self.bindings.of(id).next().is_none() {
+                        return Err(refuse(
+                            ErrorCode::Invalid,
+                            format!(
+                                "{prefix}: port `{name}` has neither address nor MAC to send to: \
+                                 add it with --address or --mac"
+                            ),
+                        ));
+                    }
+                    Ok(HopKey::Port(id))
                 }
                 Some(_) => Err(refuse(
                     ErrorCode::Invalid,

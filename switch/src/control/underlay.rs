@@ -110,9 +110,10 @@ impl Mirror {
                 Some(IpAddr::V6(_)) => None,
             },
             Ok(_) => None,
+            // Not remembered: the next tick tries again.
             Err(error) => {
                 log::warn!("the kernel's route to {node} cannot be read: {error}");
-                None
+                return None;
             }
         };
         self.paths.insert(node, path);

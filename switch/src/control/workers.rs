@@ -176,6 +176,13 @@ impl Workers {
             .map_err(|_| WorkerError::Silent(worker, core))
     }
 
+    /// After the FIB has changed: frames that waited may go on.
+    pub(crate) fn resume(&self) {
+        for index in 0..self.handles.len() {
+            self.send(index, Command::Resume);
+        }
+    }
+
     /// Takes a port back from its worker.
     pub(crate) fn remove_port(
         &self,

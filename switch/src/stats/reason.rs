@@ -46,9 +46,10 @@ drop_reasons! {
     GatewayNoService "gateway_no_service" "sent to the gateway's own address, where nothing listens";
 
     // From the underlay.
-    NotOurAddress "not_our_address" "uplink: neither for this node's address nor for its pods";
+    NotOurMac "not_our_mac" "uplink: addressed to another station's MAC";
     UnexpectedProtocol "unexpected_protocol" "uplink: to this node, but no tunnel packet";
     OuterFragment "outer_fragment" "uplink: tunnel packet is an IP fragment";
+    BadUdpLength "bad_udp_length" "VXLAN: UDP length disagrees with the IP packet's";
     BadVxlanHeader "bad_vxlan_header" "VXLAN: I flag clear or reserved bits set";
     WrongVni "wrong_vni" "VXLAN: another network's VNI";
     WrongVtepMac "wrong_vtep_mac" "VXLAN: inner destination is not this node's VTEP MAC";

@@ -86,7 +86,7 @@ fn learn(context: &mut Context<'_>, packet: &ArpRepr) {
         return;
     }
     if !is_known(context, address.into(), mac) {
-        context.events.report(Event::Binding {
+        context.report(Event::Binding {
             address,
             mac,
             port: context.port,

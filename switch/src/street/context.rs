@@ -3,7 +3,7 @@
 use shunt_afxdp::{Frame, Pool};
 use shunt_fib::Fib4Reader;
 
-use super::{Events, Outbox, Pending};
+use super::{Event, Events, Outbox, Pending};
 use crate::stats::{DropReason, PortCounters, WorkerCounters};
 use crate::tables::{PortEntry, PortId, Tables};
 
@@ -19,7 +19,7 @@ pub struct Context<'a> {
     pub fib: &'a Fib4Reader,
     /// The second.
     pub now: u32,
-    /// Requests to the switch itself that the port may still make in this second.
+    /// ARP packets and events that the port may still cause in this second.
     pub slow_budget: &'a mut u32,
     /// Free frames.
     pub pool: &'a mut Pool,
@@ -41,6 +41,14 @@ impl Context<'_> {
     pub(super) fn drop(&mut self, frame: Frame, reason: DropReason) {
         self.counters.drop(reason);
         self.pool.free(frame);
+    }
+
+    /// Tells the control thread, unless the port has caused too many events in this second.
+    pub(super) fn report(&mut self, event: Event) {
+        if let Some(left) = self.slow_budget.checked_sub(1) {
+            *self.slow_budget = left;
+            self.events.report(event);
+        }
     }
 
     /// Queues a frame for a port, or drops it.

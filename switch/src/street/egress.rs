@@ -8,6 +8,9 @@ use super::{Context, Event, Street, Verdict, ipv4};
 use crate::stats::DropReason;
 use crate::tables::{Action, DomainId, NextHop, PortId};
 
+/// Where UDP's checksum field is in its header, RFC 768; no other protocol has its own there.
+const UDP_CHECKSUM: usize = 6;
+
 impl Street {
     /// Carries out the verdicts; the batch is empty afterwards.
     pub(super) fn egress(&mut self, context: &mut Context<'_>, batch: &mut Vec<Frame>) {
@@ -107,8 +110,8 @@ fn fill_outer_checksum(frame: &mut Frame, pool: &Pool, header: &OuterHeader) {
 }
 
 /// No port takes unfinished checksums: they are finished here, as `skb_checksum_help` does it
-/// (net/core/dev.c): the field already holds the pseudo-header's sum, and zero is written as all
-/// ones.
+/// (net/core/dev.c): the field already holds the pseudo-header's sum. A UDP checksum of zero is
+/// written as all ones, because zero says that there is none (RFC 768).
 #[inline]
 fn complete_checksum(frame: &mut Frame, pool: &Pool) {
     let Some(csum) = frame.offload().csum else {
@@ -124,7 +127,9 @@ fn complete_checksum(frame: &mut Frame, pool: &Pool) {
     }
     let field = usize::from(csum.start) + usize::from(csum.offset);
     if let Some(field) = frame.data_mut(umem).get_mut(field..field + 2) {
-        field.copy_from_slice(&sum.finish_udp().to_be_bytes());
+        let udp = usize::from(csum.offset) == UDP_CHECKSUM;
+        let checksum = if udp { sum.finish_udp() } else { sum.finish() };
+        field.copy_from_slice(&checksum.to_be_bytes());
     }
 }
 
@@ -139,7 +144,7 @@ fn wait(context: &mut Context<'_>, frame: Frame, index: u16, action: Action) {
     if let Err((frame, reason)) = pushed {
         context.drop(frame, reason);
     }
-    context.events.report(Event::Miss {
+    context.report(Event::Miss {
         address: destination.into(),
     });
 }
@@ -170,11 +175,10 @@ fn flood(context: &mut Context<'_>, mut frame: Frame, domain: DomainId) {
 #[inline]
 fn bridge(context: &mut Context<'_>, port: PortId, frame: Frame) {
     const TAG: usize = 4;
-    let mtu = context
-        .tables
-        .port(port)
-        .map_or(0, |entry| usize::from(entry.mtu));
-    if frame.len() > mtu + HEADER_LEN + TAG {
+    let Some(entry) = context.tables.port(port) else {
+        return context.drop(frame, DropReason::PortGone);
+    };
+    if frame.len() > usize::from(entry.mtu) + HEADER_LEN + TAG {
         return context.drop(frame, DropReason::MtuExceeded);
     }
     context.send(port, frame);

@@ -37,8 +37,8 @@ pub enum Event {
     PortDead(PortId),
 }
 
-/// A worker's end of the event queue. What does not fit is lost: the frame that caused it, or the
-/// next of its kind, causes it again.
+/// A worker's end of the event queue. What does not fit is lost: the next frame of the kind says it
+/// again.
 pub struct Events {
     queue: Arc<ArrayQueue<Event>>,
     waker: Option<Arc<Waker>>,
@@ -57,14 +57,19 @@ impl Events {
         }
     }
 
-    /// Reports one; the same event twice in a row in one batch is one.
+    /// Reports one; the same event twice in a row in one batch is one. False when there is no
+    /// room.
     #[inline]
-    pub fn report(&mut self, event: Event) {
+    pub fn report(&mut self, event: Event) -> bool {
         if self.last == Some(event) {
-            return;
+            return true;
         }
-        self.last = Some(event);
-        self.unsaid |= self.queue.push(event).is_ok();
+        let said = self.queue.push(event).is_ok();
+        if said {
+            self.last = Some(event);
+            self.unsaid = true;
+        }
+        said
     }
 
     /// After a batch: wakes the reader if there is news.

@@ -68,11 +68,11 @@ fn verdict(tables: &Tables, raw: u16) -> Verdict {
 #[inline]
 fn check_uplink(
     tables: &Tables,
-    tunnel_source: u32,
+    tunnel_source: Option<u32>,
     source_hop: u16,
     verdict: Verdict,
 ) -> Result<(), DropReason> {
-    if tunnel_source != 0 {
+    if let Some(tunnel_source) = tunnel_source {
         let peer = hop(tables, source_hop).and_then(|(_, hop)| hop.peer);
         let tunnel_source = Ipv4Addr::from(tunnel_source);
         if peer != Some(tunnel_source) {

@@ -9,7 +9,6 @@ use shunt_encap::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ether
 use super::{Context, Event, Street, Verdict, arp, ipv4};
 use crate::config::Mode;
 use crate::stats::DropReason;
-use crate::tables::PortId;
 
 impl Street {
     /// One verdict per frame; routed packets are gathered for `forward`.
@@ -44,7 +43,7 @@ impl Street {
                 continue;
             }
             match ipv4::admit(frame, context.pool, context.entry.partial_checksums) {
-                Ok(packet) => self.route(packet.source, packet.destination, 0),
+                Ok(packet) => self.route(packet.source, packet.destination, None),
                 Err(reason) => self.verdicts.push(Verdict::Drop(reason)),
             }
         }
@@ -79,9 +78,8 @@ fn l2(
     let Some(bridge) = tables.domains.get(domain.index()) else {
         return Verdict::Drop(DropReason::NoFloodTarget);
     };
-    let known = bridge.fdb.refresh(src, context.now);
-    if known != Some(context.port)
-        && let Err(reason) = station(context, src, known)
+    if bridge.fdb.refresh(src, context.now) != Some(context.port)
+        && let Err(reason) = station(context, src)
     {
         return Verdict::Drop(reason);
     }
@@ -110,15 +108,11 @@ fn l2(
 }
 
 /// A station that is not known behind this port: tell the control thread, unless there is no room.
-fn station(
-    context: &mut Context<'_>,
-    mac: MacAddr,
-    known: Option<PortId>,
-) -> Result<(), DropReason> {
-    if known.is_none() && context.entry.fdb_full.load(Ordering::Relaxed) {
+fn station(context: &mut Context<'_>, mac: MacAddr) -> Result<(), DropReason> {
+    if context.entry.fdb_full.load(Ordering::Relaxed) {
         return Err(DropReason::FdbLimit);
     }
-    context.events.report(Event::Station {
+    context.report(Event::Station {
         mac,
         port: context.port,
     });

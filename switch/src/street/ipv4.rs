@@ -104,8 +104,9 @@ pub(super) fn malformed(error: Error) -> DropReason {
     }
 }
 
+/// An address that no host can send from (RFC 1812, 5.3.7).
 #[inline]
-fn is_martian(source: Ipv4Addr) -> bool {
+pub(super) fn is_martian(source: Ipv4Addr) -> bool {
     source.is_multicast()
         || source.is_loopback()
         || source.is_broadcast()

@@ -57,8 +57,8 @@ enum Verdict {
 struct Routed {
     /// Its place in the batch.
     index: u16,
-    /// The tunnel's far end, for packets that came out of one; otherwise 0.
-    tunnel_source: u32,
+    /// The tunnel's far end, for packets that came out of one.
+    tunnel_source: Option<u32>,
 }
 
 /// Scratch space of one worker's street, sized once.
@@ -103,7 +103,7 @@ impl Street {
         self.clear();
         for frame in batch.iter() {
             match ipv4::addresses(frame.data(context.pool.umem())) {
-                Some((source, destination)) => self.route(source, destination, 0),
+                Some((source, destination)) => self.route(source, destination, None),
                 None => self
                     .verdicts
                     .push(Verdict::Drop(DropReason::TruncatedFrame)),
@@ -122,7 +122,7 @@ impl Street {
 
     /// Notes that the next frame of the batch is to be routed.
     #[inline]
-    fn route(&mut self, source: u32, destination: u32, tunnel_source: u32) {
+    fn route(&mut self, source: u32, destination: u32, tunnel_source: Option<u32>) {
         let index = self.verdicts.len() as u16;
         self.routed.push(Routed {
             index,

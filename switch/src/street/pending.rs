@@ -100,16 +100,17 @@ impl Pending {
         }
     }
 
-    /// Takes out, in order and up to the capacity of `batch`, frames that one port received and
-    /// whose destination is `ready` now. Returns that port.
+    /// Takes out, in order and up to `limit`, frames that one port received and whose destination
+    /// is `ready` now. Returns that port.
     pub(crate) fn take_ready(
         &mut self,
         batch: &mut Vec<Frame>,
+        limit: usize,
         mut ready: impl FnMut(u32) -> bool,
     ) -> Option<PortId> {
         let mut port = None;
         let mut index = 0;
-        while index < self.waiting.len() && batch.len() < batch.capacity() {
+        while index < self.waiting.len() && batch.len() < limit {
             let waiting = &self.waiting[index];
             if port.is_none_or(|port| port == waiting.port) && ready(waiting.destination) {
                 port = Some(waiting.port);

@@ -2,6 +2,7 @@
 //! to its pods pass.
 
 use shunt_afxdp::{Frame, Pool};
+use shunt_api::MacAddr;
 use shunt_encap::ethernet::{ETHERTYPE_IPV4, EthernetFrame, HEADER_LEN};
 use shunt_encap::ip::{PROTOCOL_IPIP, PROTOCOL_UDP};
 use shunt_encap::{Ipv4Packet, VxlanHeader, decap_tos, udp, vxlan};
@@ -16,6 +17,8 @@ struct Outer {
     tos: u8,
     /// Where in the frame the inner IP header is.
     inner: usize,
+    /// Where in the frame the outer packet ends.
+    end: usize,
 }
 
 impl Street {
@@ -33,15 +36,19 @@ impl Street {
     }
 }
 
+/// A routable packet, and the far end of the tunnel if it came out of one.
 fn accept(
     context: &mut Context<'_>,
     frame: &mut Frame,
-) -> Result<(ipv4::Routable, u32), DropReason> {
-    let underlay = &context.tables.underlay;
-    let Some(outer) = unwrap(underlay, frame, context.pool)? else {
+) -> Result<(ipv4::Routable, Option<u32>), DropReason> {
+    let tables = context.tables;
+    let underlay = &tables.underlay;
+    let Some(outer) = unwrap(underlay, context.entry.mac, frame, context.pool)? else {
         let packet = ipv4::admit(frame, context.pool, context.entry.partial_checksums)?;
-        return Ok((packet, 0));
+        return Ok((packet, None));
     };
+    // What follows the outer packet is padding, whatever the inner length says.
+    frame.truncate(context.pool, outer.end);
     // The inner packet keeps 14 bytes in front for the next link-layer header.
     if !frame.pull_head(outer.inner - HEADER_LEN) {
         return Err(DropReason::TruncatedFrame);
@@ -60,14 +67,23 @@ fn accept(
     if tos != inner.tos() {
         inner.set_tos_incremental(tos);
     }
-    Ok((packet, outer.source))
+    Ok((packet, Some(outer.source)))
 }
 
 /// Reads the outer headers; `None` for a packet that is in no tunnel and not to this node.
-fn unwrap(underlay: &Underlay, frame: &Frame, pool: &Pool) -> Result<Option<Outer>, DropReason> {
+fn unwrap(
+    underlay: &Underlay,
+    mac: Option<MacAddr>,
+    frame: &Frame,
+    pool: &Pool,
+) -> Result<Option<Outer>, DropReason> {
     let available = frame.len().saturating_sub(HEADER_LEN);
     let data = frame.data(pool.umem());
     let ethernet = EthernetFrame::new_checked(data).map_err(|_| DropReason::TruncatedFrame)?;
+    // XDP sees what a link floods for other stations too.
+    if mac.is_some_and(|mac| mac.0 != ethernet.dst()) {
+        return Err(DropReason::NotOurMac);
+    }
     if ethernet.ethertype() != ETHERTYPE_IPV4 {
         return Err(DropReason::UnsupportedEthertype);
     }
@@ -82,28 +98,47 @@ fn unwrap(underlay: &Underlay, frame: &Frame, pool: &Pool) -> Result<Option<Oute
     if packet.is_fragment() {
         return Err(DropReason::OuterFragment);
     }
+    if ipv4::is_martian(packet.src()) {
+        return Err(DropReason::MartianSource);
+    }
     let payload = HEADER_LEN + packet.header_len();
+    let end = HEADER_LEN + usize::from(packet.total_len());
     let inner = match packet.protocol() {
         PROTOCOL_IPIP => payload,
-        PROTOCOL_UDP => vxlan_payload(underlay, data.get(payload..).unwrap_or_default())? + payload,
+        PROTOCOL_UDP => {
+            let bytes = data.get(payload..).unwrap_or_default();
+            payload + vxlan_headers(underlay, bytes, end - payload)?
+        }
         _ => return Err(DropReason::UnexpectedProtocol),
     };
+    if inner >= end {
+        return Err(DropReason::TruncatedFrame);
+    }
     Ok(Some(Outer {
         source: packet.src().into(),
         tos: packet.tos(),
         inner,
+        end,
     }))
 }
 
-/// Checks UDP and VXLAN (RFC 7348, 5) and returns the length of all headers before the inner
-/// packet.
+/// Checks UDP and VXLAN (RFC 7348, 5) of a packet whose IP payload has `length` bytes, and returns
+/// the length of all headers before the inner packet.
 ///
 /// A UDP checksum is not verified (RFC 7348, 5, leaves it to the receiver): a kernel behind a veth
 /// leaves it to hardware that is not there, and the inner packet has its own.
-fn vxlan_payload(underlay: &Underlay, bytes: &[u8]) -> Result<usize, DropReason> {
+fn vxlan_headers(underlay: &Underlay, bytes: &[u8], length: usize) -> Result<usize, DropReason> {
     let port = bytes.get(2..4).ok_or(DropReason::TruncatedFrame)?;
     if port != underlay.vxlan_port.to_be_bytes() {
         return Err(DropReason::UnexpectedProtocol);
+    }
+    let declared = bytes.get(4..6).ok_or(DropReason::TruncatedFrame)?;
+    if declared
+        .iter()
+        .fold(0, |value, byte| value << 8 | usize::from(*byte))
+        != length
+    {
+        return Err(DropReason::BadUdpLength);
     }
     let bytes = bytes
         .get(udp::HEADER_LEN..)

@@ -6,6 +6,7 @@
 //!
 //! The writer (the control thread) is the only one that adds, moves and removes entries.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use shunt_api::MacAddr;
@@ -27,6 +28,8 @@ pub struct Fdb {
     seen: Box<[AtomicU32]>,
     mask: usize,
     limit: usize,
+    /// Odd and secret: a station cannot choose MACs that fill another's buckets.
+    multipliers: [u64; 2],
 }
 
 /// An entry, as the control thread lists it.
@@ -74,6 +77,7 @@ impl Fdb {
             seen: (0..buckets * SLOTS).map(|_| AtomicU32::new(0)).collect(),
             mask: buckets - 1,
             limit,
+            multipliers: std::array::from_fn(|_| RandomState::new().hash_one(limit) | 1),
         }
     }
 
@@ -84,11 +88,8 @@ impl Fdb {
 
     #[inline]
     fn candidates(&self, key: u64) -> [usize; 2] {
-        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        [
-            (hash >> 40) as usize & self.mask,
-            (hash >> 16) as usize & self.mask,
-        ]
+        self.multipliers
+            .map(|multiplier| (key.wrapping_mul(multiplier) >> 40) as usize & self.mask)
     }
 
     #[inline]
@@ -126,7 +127,8 @@ impl Fdb {
         // Written once a second at most, so the line stays shared between the cores.
         let last = seen.load(Ordering::Relaxed);
         if last != now && last != STATIC {
-            seen.store(now, Ordering::Relaxed);
+            // Not over what the writer has put there meanwhile, such as a pin.
+            let _ = seen.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
         }
         Some(PortId(entry as u16))
     }

@@ -57,6 +57,8 @@ pub struct PortEntry {
     pub domain: DomainId,
     /// The largest IP packet in bytes that it takes.
     pub mtu: u16,
+    /// The only MAC address that its frames may be sent to; `None` for any.
+    pub mac: Option<MacAddr>,
     /// Frames from it may carry checksums that their sender left to the (virtual) hardware: true
     /// for veths, whose frames never crossed a wire.
     pub partial_checksums: bool,
@@ -72,6 +74,7 @@ impl PortEntry {
             worker: usize::MAX,
             domain: DomainId(0),
             mtu: 0,
+            mac: None,
             partial_checksums: false,
             fdb_full: Arc::default(),
         }

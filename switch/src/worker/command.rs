@@ -27,12 +27,14 @@ pub enum Command {
         /// Gets the port, or `None` if the worker does not own it.
         reply: Sender<Option<Box<Port>>>,
     },
-    /// Send these frames, made by the control thread.
+    /// The FIB has changed: look again at what waits.
+    Resume,
+    /// Send a frame, made by the control thread, to each of these ports.
     Send {
-        /// The outgoing port, owned by this worker.
-        port: PortId,
-        /// Whole Ethernet frames.
-        frames: Vec<Vec<u8>>,
+        /// The outgoing ports, owned by this worker.
+        ports: Vec<PortId>,
+        /// A whole Ethernet frame.
+        frame: Vec<u8>,
     },
     /// Let these packets through to the uplink from now on.
     Pinhole {

@@ -61,6 +61,7 @@ struct Owned {
 /// One worker.
 pub struct Worker {
     batch: Vec<Frame>,
+    batch_size: usize,
     resumed: Vec<Frame>,
     pool: Pool,
     fib: Fib4Reader,
@@ -89,6 +90,7 @@ impl Worker {
         parts.passed.store(parts.tables.version, Ordering::Release);
         Self {
             batch: Vec::with_capacity(parts.batch),
+            batch_size: parts.batch,
             resumed: Vec::with_capacity(parts.batch),
             pool: parts.pool,
             fib: parts.fib,
@@ -150,7 +152,8 @@ impl Worker {
                     // Without a listener the port is closed by its own drop.
                     let _ = reply.send(self.remove(id));
                 }
-                Command::Send { port, frames } => self.originate(port, &frames),
+                Command::Resume => self.resume(),
+                Command::Send { ports, frame } => self.originate(&ports, &frame),
                 Command::Pinhole { id, pinhole, reply } => {
                     if let Some(Some(owned)) = self.ports.get_mut(id.index()) {
                         let _ = reply.send(owned.port.set_pinhole(pinhole));
@@ -230,12 +233,12 @@ impl Worker {
             return false;
         };
         owned.port.complete(&mut self.pool);
-        let max = self.batch.capacity();
-        let received = owned.port.rx(&mut self.pool, &mut self.batch, max);
+        let received = owned
+            .port
+            .rx(&mut self.pool, &mut self.batch, self.batch_size);
         if received == 0 {
             if owned.port.is_dead() && !owned.said_dead {
-                owned.said_dead = true;
-                self.events.report(Event::PortDead(id));
+                owned.said_dead = self.events.report(Event::PortDead(id));
             }
             return false;
         }
@@ -293,7 +296,7 @@ impl Worker {
     /// Takes over frames that other workers have for this one's ports.
     fn take_links(&mut self) -> bool {
         let mut moved = false;
-        for _ in 0..self.batch.capacity() {
+        for _ in 0..self.batch_size {
             let Some((port, frame)) = self.link.pop() else {
                 break;
             };
@@ -315,15 +318,15 @@ impl Worker {
         moved
     }
 
-    /// Sends frames that the control thread made.
-    fn originate(&mut self, port: PortId, frames: &[Vec<u8>]) {
-        for bytes in frames {
+    /// Sends a frame that the control thread made.
+    fn originate(&mut self, ports: &[PortId], bytes: &[u8]) {
+        for port in ports {
             self.counters.generated += 1;
             let Some(frame) = self.pool.alloc_copy(bytes) else {
                 self.counters.retired.drop(DropReason::PoolEmpty);
                 continue;
             };
-            if let Err((frame, reason)) = self.out.send(port, frame) {
+            if let Err((frame, reason)) = self.out.send(*port, frame) {
                 self.counters.retired.drop(reason);
                 self.pool.free(frame);
             }
@@ -331,7 +334,7 @@ impl Worker {
         self.flush();
     }
 
-    /// After a new snapshot: carries on what had to wait and need not any more.
+    /// Carries on what had to wait and need not any more.
     fn resume(&mut self) {
         let now = self.clock.now();
         loop {
@@ -343,7 +346,10 @@ impl Worker {
                     .map(|hop| hop.action);
                 !matches!(action, Some(Action::Wait | Action::Glean))
             };
-            let Some(id) = self.pending.take_ready(&mut self.resumed, ready) else {
+            let Some(id) = self
+                .pending
+                .take_ready(&mut self.resumed, self.batch_size, ready)
+            else {
                 return;
             };
             let gone = PortEntry::gone();
