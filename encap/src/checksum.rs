@@ -154,6 +154,16 @@ fn sum_native(bytes: &[u8]) -> u64 {
     lanes.iter().fold(sum, |sum, lane| sum.wrapping_add(*lane))
 }
 
+/// True when a header of 20 bytes holds its right checksum.
+#[inline]
+pub(crate) fn is_right_20(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let sum = words
+        .iter()
+        .fold(0, |sum, word| sum + u64::from(u32::from_ne_bytes(*word)));
+    fold(sum) == 0xffff
+}
+
 #[inline]
 fn native(word: &[u8]) -> u64 {
     word.try_into().map_or(0, u64::from_ne_bytes)

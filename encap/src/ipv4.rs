@@ -198,6 +198,11 @@ impl<T: AsRef<[u8]>> Ipv4Packet<T> {
     /// True when the header checksum is right.
     #[inline]
     pub fn verify_checksum(&self) -> bool {
+        if self.header_len() == HEADER_LEN
+            && let Some(header) = self.buffer.as_ref().first_chunk::<HEADER_LEN>()
+        {
+            return crate::checksum::is_right_20(header);
+        }
         Checksum::new()
             .add(clamped(self.buffer.as_ref(), 0, self.header_len()))
             .finish()

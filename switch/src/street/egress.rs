@@ -14,13 +14,26 @@ const UDP_CHECKSUM: usize = 6;
 impl Street {
     /// Carries out the verdicts; the batch is empty afterwards.
     pub(super) fn egress(&mut self, context: &mut Context<'_>, batch: &mut Vec<Frame>) {
-        for (mut frame, verdict) in batch.drain(..).zip(self.verdicts.drain(..)) {
-            match verdict {
-                Verdict::Via(index) => via(context, frame, index),
+        // Rewritten in place first and moved later: a frame that is read as a whole right after its
+        // fields were written one by one stalls the core (stores do not forward to a wider load).
+        for (frame, verdict) in batch.iter_mut().zip(&mut self.verdicts) {
+            match *verdict {
+                Verdict::Via(index) => *verdict = via(context, frame, index),
                 Verdict::Out(port) => {
-                    complete_checksum(&mut frame, context.pool);
-                    bridge(context, port, frame);
+                    complete_checksum(frame, context.pool);
+                    if let Err(reason) = check_size(context, port, frame) {
+                        *verdict = Verdict::Drop(reason);
+                    }
                 }
+                Verdict::Flood(_) => complete_checksum(frame, context.pool),
+                _ => {}
+            }
+        }
+        for (frame, verdict) in batch.drain(..).zip(self.verdicts.drain(..)) {
+            match verdict {
+                Verdict::Out(port) => context.send(port, frame),
+                // Those that could go have become `Out`.
+                Verdict::Via(index) => wait(context, frame, index),
                 Verdict::Flood(domain) => flood(context, frame, domain),
                 Verdict::Answer => {
                     context.worker.consumed += 1;
@@ -39,18 +52,18 @@ impl Street {
     }
 }
 
+/// Rewrites a routed frame; it stays `Via` if it has to wait for the next hop.
 #[inline]
-fn via(context: &mut Context<'_>, mut frame: Frame, index: u16) {
-    let tables = context.tables;
-    let Some(hop) = tables.next_hops.get(usize::from(index)) else {
-        return context.drop(frame, DropReason::NextHopGone);
+fn via(context: &Context<'_>, frame: &mut Frame, index: u16) -> Verdict {
+    let Some(hop) = context.tables.next_hops.get(usize::from(index)) else {
+        return Verdict::Drop(DropReason::NextHopGone);
     };
     if matches!(hop.action, Action::Wait | Action::Glean) {
-        return wait(context, frame, index, hop.action);
+        return Verdict::Via(index);
     }
-    match rewrite(&mut frame, context.pool, hop) {
-        Ok(()) => context.send(hop.port, frame),
-        Err(reason) => context.drop(frame, reason),
+    match rewrite(frame, context.pool, hop) {
+        Ok(()) => Verdict::Out(hop.port),
+        Err(reason) => Verdict::Drop(reason),
     }
 }
 
@@ -133,11 +146,13 @@ fn complete_checksum(frame: &mut Frame, pool: &Pool) {
     }
 }
 
-fn wait(context: &mut Context<'_>, frame: Frame, index: u16, action: Action) {
+#[cold]
+fn wait(context: &mut Context<'_>, frame: Frame, index: u16) {
+    let hop = context.tables.next_hops.get(usize::from(index));
+    let glean = hop.is_some_and(|hop| hop.action == Action::Glean);
     let Some((_, destination)) = ipv4::addresses(frame.data(context.pool.umem())) else {
         return context.drop(frame, DropReason::TruncatedFrame);
     };
-    let glean = action == Action::Glean;
     let pushed = context
         .pending
         .push(frame, context.port, index, destination, glean);
@@ -150,8 +165,7 @@ fn wait(context: &mut Context<'_>, frame: Frame, index: u16, action: Action) {
 }
 
 /// A copy to every port of the domain but the one it came from; the last gets the frame itself.
-fn flood(context: &mut Context<'_>, mut frame: Frame, domain: DomainId) {
-    complete_checksum(&mut frame, context.pool);
+fn flood(context: &mut Context<'_>, frame: Frame, domain: DomainId) {
     let tables = context.tables;
     let came_from = context.port;
     let domain = tables.domains.get(domain.index());
@@ -170,16 +184,22 @@ fn flood(context: &mut Context<'_>, mut frame: Frame, domain: DomainId) {
     bridge(context, first, frame);
 }
 
-/// Sends a frame as it is, if the port takes one so large: a VLAN tag counts as part of the header
+/// Sends a frame as it is, if the port takes one so large.
+fn bridge(context: &mut Context<'_>, port: PortId, frame: Frame) {
+    match check_size(context, port, &frame) {
+        Ok(()) => context.send(port, frame),
+        Err(reason) => context.drop(frame, reason),
+    }
+}
+
+/// Whether a port takes a bridged frame of this size: a VLAN tag counts as part of the header
 /// (`is_skb_forwardable`, net/core/dev.c).
 #[inline]
-fn bridge(context: &mut Context<'_>, port: PortId, frame: Frame) {
+fn check_size(context: &Context<'_>, port: PortId, frame: &Frame) -> Result<(), DropReason> {
     const TAG: usize = 4;
-    let Some(entry) = context.tables.port(port) else {
-        return context.drop(frame, DropReason::PortGone);
-    };
+    let entry = context.tables.port(port).ok_or(DropReason::PortGone)?;
     if frame.len() > usize::from(entry.mtu) + HEADER_LEN + TAG {
-        return context.drop(frame, DropReason::MtuExceeded);
+        return Err(DropReason::MtuExceeded);
     }
-    context.send(port, frame);
+    Ok(())
 }

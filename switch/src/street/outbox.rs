@@ -80,17 +80,30 @@ impl Outbox {
                 queue.push(frame);
                 Ok(())
             }
-            Some(Place::Worker(worker)) => match self.links.get(*worker) {
-                None => Err((frame, DropReason::PortGone)),
-                Some(link) => match link.push((port, frame)) {
-                    Ok(()) => {
-                        self.linked += 1;
-                        Ok(())
-                    }
-                    Err((_, frame)) => Err((frame, DropReason::LinkFull)),
-                },
-            },
+            Some(Place::Worker(worker)) => {
+                let worker = *worker;
+                self.link(worker, port, frame)
+            }
             Some(Place::Nowhere) | None => Err((frame, DropReason::PortGone)),
+        }
+    }
+
+    #[inline(never)]
+    fn link(
+        &mut self,
+        worker: usize,
+        port: PortId,
+        frame: Frame,
+    ) -> Result<(), (Frame, DropReason)> {
+        let Some(link) = self.links.get(worker) else {
+            return Err((frame, DropReason::PortGone));
+        };
+        match link.push((port, frame)) {
+            Ok(()) => {
+                self.linked += 1;
+                Ok(())
+            }
+            Err((_, frame)) => Err((frame, DropReason::LinkFull)),
         }
     }
 
@@ -124,5 +137,113 @@ impl Outbox {
             .iter()
             .map(|port| self.queues[port.index()].len())
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shunt_afxdp::{Pool, Umem, UmemConfig};
+    use std::sync::atomic::AtomicBool;
+
+    use crate::config::Mode;
+    use crate::tables::{DomainId, PortEntry, Role, Underlay};
+
+    fn tables(owners: &[Option<usize>]) -> Tables {
+        let entry = |worker| PortEntry {
+            role: Role::Pod,
+            worker,
+            domain: DomainId(0),
+            mtu: 1500,
+            mac: None,
+            partial_checksums: false,
+            fdb_full: Arc::new(AtomicBool::new(false)),
+        };
+        Tables {
+            version: 1,
+            mode: Mode::L3,
+            gateway: [169, 254, 1, 1].into(),
+            gateway_mac: shunt_api::MacAddr([0xee; 6]),
+            underlay: Underlay {
+                address: [192, 168, 0, 1].into(),
+                vni: 1,
+                vxlan_port: 8472,
+                vtep_mac: shunt_api::MacAddr::default(),
+                peers: Vec::new(),
+            },
+            ports: owners.iter().map(|owner| owner.map(entry)).collect(),
+            domains: Vec::new(),
+            next_hops: Vec::new(),
+        }
+    }
+
+    /// Worker 0 of two: port 0 is its own, port 1 the other's, port 2 nobody's.
+    fn outbox(link: usize) -> (Outbox, Link, Pool) {
+        let links: Vec<Link> = (0..2).map(|_| Arc::new(ArrayQueue::new(link))).collect();
+        let mut out = Outbox::new(0, 2, links.clone());
+        out.follow(&tables(&[Some(0), Some(1), None]));
+        let config = UmemConfig {
+            chunk_size: 2048,
+            chunks: 64,
+            headroom: 64,
+        };
+        let umem = Umem::new(config).expect("packet memory");
+        (out, Arc::clone(&links[1]), Pool::new(&umem))
+    }
+
+    fn send(out: &mut Outbox, pool: &mut Pool, port: u16) -> Result<(), DropReason> {
+        let frame = pool.alloc_copy(&[0; 60]).expect("a frame");
+        out.send(PortId(port), frame).map_err(|(frame, reason)| {
+            pool.free(frame);
+            reason
+        })
+    }
+
+    #[test]
+    fn own_ports_queue_and_are_bounded() {
+        let (mut out, _, mut pool) = outbox(4);
+        assert_eq!(send(&mut out, &mut pool, 0), Ok(()));
+        assert_eq!(send(&mut out, &mut pool, 0), Ok(()));
+        assert_eq!(send(&mut out, &mut pool, 0), Err(DropReason::TxQueueFull));
+        assert_eq!(out.held(), 2);
+        let mut visits = Vec::new();
+        // The port takes one and leaves the other, which stays queued.
+        for _ in 0..3 {
+            out.flush(|port, queue| {
+                visits.push((port, queue.len()));
+                pool.free(queue.remove(0));
+            });
+        }
+        assert_eq!(visits, [(PortId(0), 2), (PortId(0), 1)]);
+        assert_eq!(out.held(), 0);
+    }
+
+    #[test]
+    fn other_workers_ports_are_reached_by_a_bounded_link() {
+        let (mut out, link, mut pool) = outbox(1);
+        assert_eq!(send(&mut out, &mut pool, 1), Ok(()));
+        assert_eq!(send(&mut out, &mut pool, 1), Err(DropReason::LinkFull));
+        assert_eq!(out.take_linked(), 1);
+        assert_eq!(out.take_linked(), 0);
+        let (port, frame) = link.pop().expect("a frame");
+        assert_eq!(port, PortId(1));
+        pool.free(frame);
+    }
+
+    #[test]
+    fn ports_that_are_not_there_take_nothing() {
+        let (mut out, _, mut pool) = outbox(1);
+        assert_eq!(send(&mut out, &mut pool, 2), Err(DropReason::PortGone));
+        assert_eq!(send(&mut out, &mut pool, 3), Err(DropReason::PortGone));
+    }
+
+    #[test]
+    fn the_queue_of_a_port_that_goes_comes_back() {
+        let (mut out, _, mut pool) = outbox(1);
+        assert_eq!(send(&mut out, &mut pool, 0), Ok(()));
+        let taken = out.take(PortId(0));
+        assert_eq!((taken.len(), out.held()), (1, 0));
+        taken.into_iter().for_each(|frame| pool.free(frame));
+        out.flush(|port, _| panic!("{port} has nothing to send"));
     }
 }
