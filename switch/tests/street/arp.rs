@@ -9,11 +9,11 @@ use shunt_switch::config::Mode;
 use shunt_switch::stats::DropReason;
 use shunt_switch::street::Event;
 
-use crate::bench_node::*;
+use crate::node::*;
 
 const NOBODY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
-fn request(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn request(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = vec![0; 60];
     let header = EthernetRepr {
         dst: BROADCAST,

@@ -7,7 +7,7 @@ use shunt_switch::config::Mode;
 use shunt_switch::stats::DropReason;
 use shunt_switch::street::Event;
 
-use crate::bench_node::*;
+use crate::node::*;
 
 fn frame(src: u8, dst: MacAddr) -> Vec<u8> {
     udp(pod_mac(src), dst, pod(1, src), pod(1, 200), 64, 20)

@@ -4,7 +4,7 @@ use shunt_switch::config::Mode;
 use shunt_switch::stats::DropReason;
 use shunt_switch::tables::{Action, NextHop};
 
-use crate::bench_node::*;
+use crate::node::*;
 
 #[test]
 fn a_packet_gets_new_macs_and_one_hop_less() {
@@ -181,5 +181,37 @@ fn ipv6_and_unknown_protocols_are_not_routed() {
     node.send(1, &frame);
     assert_eq!(node.drops(DropReason::Ipv6Unsupported), 1);
     assert_eq!(node.drops(DropReason::UnsupportedEthertype), 1);
+    node.finish();
+}
+
+#[test]
+fn frames_cut_anywhere_and_wrong_checksums_have_names() {
+    let mut node = Node::new(1, Mode::L3, 2);
+    let frame = udp_to(pod(1, 2), 10);
+    for length in 1..frame.len() {
+        assert_eq!(node.exchange(1, &frame[..length], 2), None, "{length}");
+        node.must_balance();
+    }
+    // Without a whole header there is nothing to compare the length with.
+    assert_eq!(node.drops(DropReason::TruncatedFrame), 33);
+    assert_eq!(node.drops(DropReason::BadIpHeader), frame.len() as u64 - 34);
+    let wrong = [
+        // Another version, a header shorter than any, a header longer than the packet.
+        (14, 0x65, DropReason::BadIpHeader),
+        (14, 0x44, DropReason::BadIpHeader),
+        (14, 0x4f, DropReason::TruncatedFrame),
+        (15, 0x02, DropReason::BadIpChecksum),
+        (22, 63, DropReason::BadIpChecksum),
+        (24, 0x77, DropReason::BadIpChecksum),
+        (33, 3, DropReason::BadIpChecksum),
+    ];
+    for (at, value, reason) in wrong {
+        let mut frame = frame.clone();
+        frame[at] = value;
+        let before = node.drops(reason);
+        assert_eq!(node.exchange(1, &frame, 2), None, "byte {at}");
+        let names = node.drop_names();
+        assert_eq!(node.drops(reason), before + 1, "byte {at}: {names:?}");
+    }
     node.finish();
 }

@@ -57,14 +57,20 @@ pub(crate) struct Node {
 impl Node {
     /// Node `number` with `pods` pods, whose addresses are `pod(number, 1)` and up.
     pub(crate) fn new(number: u8, mode: Mode, pods: u8) -> Self {
-        let mut switch = Standalone::new(Setup {
+        Self::with(number, mode, pods, |_| {})
+    }
+
+    /// [`Node::new`] with changes to the setup.
+    pub(crate) fn with(number: u8, mode: Mode, pods: u8, change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = Setup {
             mode,
             batch: 8,
             frames: 256,
             pending: PendingLimits {
                 per_neighbour: 2,
                 total: 3,
-                timeout: Duration::from_millis(30),
+                // Longer than any test takes.
+                timeout: Duration::from_secs(10),
             },
             max_macs: 64,
             gateway: (GATEWAY, GATEWAY_MAC),
@@ -75,8 +81,9 @@ impl Node {
                 vtep_mac: MacAddr(vtep_mac(number)),
                 peers: Vec::new(),
             },
-        })
-        .expect("a switch");
+        };
+        change(&mut setup);
+        let mut switch = Standalone::new(setup).expect("a switch");
         let (port, uplink) = MemoryPort::wire();
         switch.add_port(Port::Memory(port), Role::Uplink, 1500, true);
         let mut node = Self {
@@ -223,8 +230,8 @@ impl Node {
         self.switch.events()
     }
 
-    /// Every frame is accounted for, and every chunk comes back.
-    pub(crate) fn finish(mut self) {
+    /// Every frame is accounted for.
+    pub(crate) fn must_balance(&mut self) {
         let (snapshot, total) = self.switch.counters();
         let worker = &snapshot.worker;
         assert_eq!(
@@ -232,6 +239,11 @@ impl Node {
             total.tx_packets + total.dropped() + worker.consumed + worker.held,
             "{total:?} {worker:?}"
         );
+    }
+
+    /// Every frame is accounted for, and every chunk comes back.
+    pub(crate) fn finish(mut self) {
+        self.must_balance();
         assert_eq!(self.switch.finish(), 0, "frames lost");
     }
 }
@@ -272,10 +284,17 @@ pub(crate) fn leave_checksum(frame: &mut [u8]) {
 
 /// Recomputes the IPv4 header checksum after a change.
 pub(crate) fn fix_ip_checksum(frame: &mut [u8]) {
-    let header = Ipv4HeaderSlice::from_slice(&frame[14..])
-        .expect("IPv4")
-        .to_header();
-    frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+    assert!(try_fix_ip_checksum(frame), "no whole IPv4 header");
+}
+
+/// [`fix_ip_checksum`]; false if there is no header to have one.
+pub(crate) fn try_fix_ip_checksum(frame: &mut [u8]) -> bool {
+    let Ok(header) = Ipv4HeaderSlice::from_slice(frame.get(14..).unwrap_or_default()) else {
+        return false;
+    };
+    let checksum = header.to_header().calc_header_checksum();
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    true
 }
 
 /// Source, destination, TTL of the IPv4 packet 14 bytes into a frame whose checksums are right.

@@ -3,7 +3,12 @@
 use shunt_switch::config::Mode;
 use shunt_switch::stats::DropReason;
 
-use crate::bench_node::*;
+use crate::node::*;
+
+type Join = fn(&mut Node, u8);
+
+const VXLAN: Join = |node, to| node.vxlan_to(to, false);
+const TUNNELS: [(&str, Join); 2] = [("vxlan", VXLAN), ("ipip", Node::ipip_to)];
 
 /// Two nodes, joined by `join`, and a packet from pod 1 of node 1 to pod 1 of node 2.
 fn across(join: impl Fn(&mut Node, u8)) -> (Node, Node, Vec<u8>) {
@@ -75,7 +80,7 @@ fn direct_there_and_out() {
 
 #[test]
 fn jumbo_chains_keep_their_bytes_through_a_tunnel() {
-    let (mut one, mut two, _) = across(|node, to| node.vxlan_to(to, false));
+    let (mut one, mut two, _) = across(VXLAN);
     // The pods and the wire take 9000 bytes.
     for node in [&mut one, &mut two] {
         let other = 3 - node.number;
@@ -156,7 +161,7 @@ fn vxlan_packets_that_must_not_come_in() {
         ),
     ];
     for (name, change, reason) in cases {
-        let (one, mut two, mut wire) = across(|node, to| node.vxlan_to(to, false));
+        let (one, mut two, mut wire) = across(VXLAN);
         change(&mut wire);
         fix_ip_checksum(&mut wire);
         // The inner header too, where the case has changed it.
@@ -173,7 +178,7 @@ fn vxlan_packets_that_must_not_come_in() {
 
 #[test]
 fn an_inner_source_that_belongs_to_another_peer_is_named_so() {
-    let (one, mut two, mut wire) = across(|node, to| node.vxlan_to(to, false));
+    let (one, mut two, mut wire) = across(VXLAN);
     two.vxlan_to(3, false);
     // From node 3 to this node, with a pod of node 1 as inner source.
     wire[29] = 3;
@@ -200,7 +205,7 @@ fn tunnels_in_tunnels_are_refused() {
 #[test]
 fn congestion_marks_pass_to_the_inner_header_or_drop() {
     // RFC 6040, figure 4: CE outside marks an ECN-capable inner packet and drops another.
-    let (one, mut two, mut wire) = across(|node, to| node.vxlan_to(to, false));
+    let (one, mut two, mut wire) = across(VXLAN);
     wire[15] = 3;
     fix_ip_checksum(&mut wire);
     two.send_uplink(&wire);
@@ -224,4 +229,225 @@ fn what_is_not_for_a_local_pod_goes_no_further() {
     assert_eq!(two.drops(DropReason::TransitRefused), 1);
     assert_eq!(two.uplink.receive(), None);
     two.finish();
+}
+
+/// Makes the outer lengths of a tunnel packet say `total`, VXLAN's UDP length included.
+fn set_outer_length(wire: &mut [u8], total: u16) {
+    wire[16..18].copy_from_slice(&total.to_be_bytes());
+    if wire[23] == 17 {
+        wire[38..40].copy_from_slice(&(total - 20).to_be_bytes());
+    }
+    fix_ip_checksum(wire);
+}
+
+/// Where an Ethernet header in front of the inner packet begins; as many bytes, from the outer IP
+/// header on, come before the packet.
+fn inner(wire: &[u8]) -> usize {
+    if wire[23] == 17 { 50 } else { 20 }
+}
+
+fn outer_length(wire: &[u8]) -> u16 {
+    u16::from_be_bytes([wire[16], wire[17]])
+}
+
+/// Applies `change` to a good packet of both encapsulations; it must end in `reason`.
+fn both_refuse(name: &str, reason: DropReason, change: impl Fn(&mut Vec<u8>)) {
+    for (encap, join) in TUNNELS {
+        let (one, mut two, mut wire) = across(join);
+        change(&mut wire);
+        two.send_uplink(&wire);
+        assert_eq!(two.pods[0].receive(), None, "{name} in {encap}");
+        let names = two.drop_names();
+        assert_eq!(two.drops(reason), 1, "{name} in {encap}: {names:?}");
+        one.finish();
+        two.finish();
+    }
+}
+
+#[test]
+fn outer_sources_that_no_host_has_are_martian() {
+    for source in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4]] {
+        let name = format!("from {source:?}");
+        both_refuse(&name, DropReason::MartianSource, |wire| {
+            wire[26..30].copy_from_slice(&source);
+            fix_ip_checksum(wire);
+        });
+    }
+}
+
+#[test]
+fn inner_sources_that_no_host_has_are_martian() {
+    for source in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4]] {
+        let name = format!("from {source:?}");
+        both_refuse(&name, DropReason::MartianSource, |wire| {
+            let inner = inner(wire);
+            wire[inner + 26..inner + 30].copy_from_slice(&source);
+            fix_ip_checksum(&mut wire[inner..]);
+        });
+    }
+}
+
+#[test]
+fn an_inner_packet_does_not_reach_beyond_the_outer_one() {
+    // By a byte, by its payload, and into its header.
+    for missing in [1, 100, 108, 120] {
+        let name = format!("{missing} bytes in the padding");
+        let header_too = missing > 108;
+        let reason = if header_too {
+            DropReason::TruncatedFrame
+        } else {
+            DropReason::BadIpHeader
+        };
+        both_refuse(&name, reason, |wire| {
+            let total = outer_length(wire);
+            set_outer_length(wire, total - missing);
+        });
+    }
+    // Nothing is left of it.
+    both_refuse("all of it", DropReason::TruncatedFrame, |wire| {
+        let headers = inner(wire) as u16;
+        set_outer_length(wire, headers);
+    });
+}
+
+#[test]
+fn padding_behind_the_outer_packet_is_cut_off() {
+    for join in [VXLAN, Node::ipip_to, Node::direct_to] {
+        for padding in [1, 46, 3000] {
+            let (one, mut two, mut wire) = across(join);
+            wire.resize(wire.len() + padding, 0xa5);
+            two.send_uplink(&wire);
+            let got = two.pods[0].receive().expect("a frame");
+            assert_eq!(got.len(), 14 + 20 + 8 + 100);
+            assert_eq!(check_udp(&got), (pod(1, 1), pod(2, 1), 62));
+            one.finish();
+            two.finish();
+        }
+    }
+}
+
+#[test]
+fn bytes_between_the_inner_packet_and_the_end_of_the_outer_are_cut_off() {
+    for (_, join) in TUNNELS {
+        let (one, mut two, mut wire) = across(join);
+        // As when a short inner Ethernet frame is padded.
+        wire.extend([0xa5; 30]);
+        let total = outer_length(&wire) + 30;
+        set_outer_length(&mut wire, total);
+        arrives_unchanged(&mut two, &wire);
+        one.finish();
+        two.finish();
+    }
+}
+
+fn arrives_unchanged(two: &mut Node, wire: &[u8]) {
+    two.send_uplink(wire);
+    let names = two.drop_names();
+    let got = two.pods[0].receive();
+    let got = got.unwrap_or_else(|| panic!("no frame, but {names:?}"));
+    assert_eq!(got.len(), 14 + 20 + 8 + 100);
+    assert_eq!(check_udp(&got), (pod(1, 1), pod(2, 1), 62));
+}
+
+#[test]
+fn a_udp_length_that_is_not_the_packets_is_refused() {
+    let (one, mut two, wire) = across(VXLAN);
+    let length = outer_length(&wire) - 20;
+    let wrong = [0, 7, 8, length - 1, length + 1, u16::MAX];
+    for (n, wrong) in (1..).zip(wrong) {
+        let mut wire = wire.clone();
+        wire[38..40].copy_from_slice(&wrong.to_be_bytes());
+        two.send_uplink(&wire);
+        assert_eq!(two.pods[0].receive(), None, "{wrong}");
+        let names = two.drop_names();
+        assert_eq!(two.drops(DropReason::BadUdpLength), n, "{wrong}: {names:?}");
+    }
+    arrives_unchanged(&mut two, &wire);
+    one.finish();
+    two.finish();
+}
+
+#[test]
+fn ip_options_before_the_tunnel_are_skipped() {
+    for (_, join) in TUNNELS {
+        let (one, mut two, mut wire) = across(join);
+        let total = outer_length(&wire) + 4;
+        // Three times no operation, and the end of the list (RFC 791, 3.1).
+        wire.splice(34..34, [1, 1, 1, 0]);
+        wire[14] = 0x46;
+        wire[16..18].copy_from_slice(&total.to_be_bytes());
+        fix_ip_checksum(&mut wire);
+        arrives_unchanged(&mut two, &wire);
+        one.finish();
+        two.finish();
+    }
+}
+
+#[test]
+fn a_wrong_header_checksum_is_refused_outside_and_inside() {
+    both_refuse("outer", DropReason::BadIpChecksum, |wire| wire[25] ^= 1);
+    both_refuse("inner", DropReason::BadIpChecksum, |wire| {
+        let inner = inner(wire);
+        wire[inner + 25] ^= 1;
+    });
+    // In no tunnel.
+    let (one, mut two, mut wire) = across(Node::direct_to);
+    wire[25] ^= 1;
+    two.send_uplink(&wire);
+    assert_eq!(two.drops(DropReason::BadIpChecksum), 1);
+    one.finish();
+    two.finish();
+}
+
+#[test]
+fn an_inner_ttl_that_ends_here_is_named_so() {
+    for ttl in [0, 1] {
+        both_refuse("TTL", DropReason::TtlExpired, |wire| {
+            let inner = inner(wire);
+            wire[inner + 22] = ttl;
+            fix_ip_checksum(&mut wire[inner..]);
+        });
+    }
+}
+
+/// At any length, a frame of the wire ends by name, and by the right one.
+#[test]
+fn frames_cut_anywhere_are_accounted_for() {
+    for (_, join) in TUNNELS {
+        let (one, mut two, wire) = across(join);
+        for length in 1..wire.len() {
+            two.send_uplink(&wire[..length]);
+            two.must_balance();
+            // Without the whole outer header there is nothing to compare lengths with.
+            let headers = if length < 34 { length as u64 } else { 33 };
+            assert_eq!(two.drops(DropReason::TruncatedFrame), headers, "{length}");
+            let rest = length as u64 - headers;
+            assert_eq!(two.drops(DropReason::BadIpHeader), rest, "{length}");
+        }
+        assert_eq!(two.pods[0].receive(), None);
+        one.finish();
+        two.finish();
+    }
+}
+
+/// As above, but the outer packet says itself that it is so short.
+#[test]
+fn packets_cut_anywhere_are_accounted_for() {
+    for (_, join) in TUNNELS {
+        let (one, mut two, wire) = across(join);
+        let inner_header = inner(&wire) + 14;
+        let shortest = if wire[23] == 17 { 42 } else { 34 };
+        for length in shortest..wire.len() {
+            let mut wire = wire[..length].to_vec();
+            set_outer_length(&mut wire, (length - 14) as u16);
+            let before = two.drops(DropReason::TruncatedFrame);
+            two.send_uplink(&wire);
+            two.must_balance();
+            let truncated = two.drops(DropReason::TruncatedFrame) - before;
+            assert_eq!(truncated, u64::from(length < inner_header + 20), "{length}");
+        }
+        assert_eq!(two.pods[0].receive(), None);
+        one.finish();
+        two.finish();
+    }
 }
