@@ -292,7 +292,7 @@ fn neighbours(section: Section<'_>, report: &mut Report) -> NeighboursConfig {
     NeighboursConfig {
         queue: queue as usize,
         total: total as usize,
-        timeout: Duration::from_millis(timeout.unwrap_or(1000).into()),
+        timeout: Duration::from_millis(timeout.unwrap_or(3000).into()),
     }
 }
 

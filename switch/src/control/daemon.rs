@@ -26,6 +26,10 @@ const HEADROOM: u32 = 64;
 /// How long a route change waits for the workers to leave the memory it reuses.
 const FIB_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Seconds after which the kernel's ways to other nodes are read again: not every change of them,
+/// such as one of a rule, comes with a notice.
+const REREAD_PATHS: u32 = 10;
+
 /// Everything the control thread owns.
 pub(crate) struct Daemon {
     pub(super) config: Config,
@@ -42,6 +46,8 @@ pub(crate) struct Daemon {
     pub(super) bindings: Bindings,
     pub(super) netlink: Netlink,
     pub(super) mirror: Option<Mirror>,
+    /// The second in which the kernel's ways to other nodes were last read for certain.
+    paths_read: u32,
     /// ARP requests that may still be sent in this tick.
     pub(super) request_budget: usize,
     /// What the uplink lets through at present.
@@ -124,6 +130,7 @@ impl Daemon {
             bindings: Bindings::default(),
             netlink,
             mirror: None,
+            paths_read: 0,
             request_budget: 0,
             open_pinhole: None,
             version: 1,
@@ -246,6 +253,10 @@ impl Daemon {
         self.age_stations();
         self.ask_again();
         self.recover_uplink();
+        if self.clock.now().saturating_sub(self.paths_read) >= REREAD_PATHS {
+            self.paths_read = self.clock.now();
+            self.paths_changed();
+        }
         self.refresh_underlay();
         self.commit_or_log("tables");
     }

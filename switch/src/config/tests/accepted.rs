@@ -105,7 +105,7 @@ fn defaults_of_the_shortest_configuration() {
         (config.neighbours.queue, config.neighbours.total),
         (16, 256)
     );
-    assert_eq!(config.neighbours.timeout, Duration::from_millis(1000));
+    assert_eq!(config.neighbours.timeout, Duration::from_millis(3000));
     assert!(config.port.is_empty() && config.route.is_empty());
 }
 
