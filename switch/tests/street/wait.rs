@@ -148,3 +148,25 @@ fn frames_that_wait_at_the_end_are_not_lost() {
     node.send(1, &udp_to(pod(1, 2), 10));
     node.finish();
 }
+
+#[test]
+fn what_becomes_of_frames_that_waited_is_counted_at_their_own_port() {
+    let mut node = Node::new(1, Mode::L3, 3);
+    let wait = NextHop::inert(Action::Wait);
+    node.switch.set_next_hop(node.hops[2], wait);
+    for from in [1, 2] {
+        let (mac, source) = (pod_mac(from), pod(1, from));
+        let frame = udp(mac, GATEWAY_MAC, source, pod(1, 3), 64, 10);
+        node.send(from, &frame);
+    }
+    let blackhole = NextHop::inert(Action::Blackhole);
+    node.switch.set_next_hop(node.hops[2], blackhole);
+    let (snapshot, _) = node.switch.counters();
+    for (id, dropped) in [(node.ids[0], 1), (node.ids[1], 1), (node.ids[2], 0)] {
+        let mut ports = snapshot.ports.iter();
+        let port = ports.find(|port| port.id == id).expect("a port");
+        let drops = port.counters.drops[DropReason::BlackholeRoute as usize];
+        assert_eq!(drops, dropped, "{id:?}");
+    }
+    node.finish();
+}
