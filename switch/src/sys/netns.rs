@@ -1,8 +1,9 @@
 //! Work in other network namespaces.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 
@@ -33,7 +34,11 @@ pub fn in_netns<T: Send>(path: &Path, f: impl FnOnce() -> T + Send) -> io::Resul
 }
 
 fn enter(path: &Path) -> io::Result<()> {
-    let namespace = File::open(path)?;
+    // A FIFO at this path would otherwise keep the thread until somebody writes to it.
+    let namespace = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     Ok(move_into_link_name_space(
         namespace.as_fd(),
         Some(LinkNameSpaceType::Network),
@@ -97,6 +102,25 @@ mod tests {
         assert!(
             wrong.to_string().contains("no network namespace"),
             "{wrong}"
+        );
+    }
+
+    #[test]
+    fn a_fifo_is_refused_at_once() {
+        let directory = std::env::temp_dir().join(format!("shunt-fifo-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("fifo");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let fifo = path.clone();
+        thread::spawn(move || answer.send(in_netns(&fifo, || ())));
+        let result = answered.recv_timeout(std::time::Duration::from_secs(5));
+        std::fs::remove_dir_all(&directory).unwrap();
+        let error = result.expect("an answer at once").unwrap_err();
+        assert!(
+            error.to_string().contains("no network namespace"),
+            "{error}"
         );
     }
 
