@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::frame::Frame;
 use crate::pool::Pool;
 use crate::program::{Pinhole, ProgramKind};
-use crate::socket::{Closed, Socket, SocketConfig, Statistics};
+use crate::socket::{Closed, Sent, Socket, SocketConfig, Statistics};
 use crate::sys::{bpf, netdev};
 use crate::umem::Umem;
 
@@ -58,8 +58,6 @@ pub struct DeviceConfig {
     pub completion_size: u32,
     /// Chunks the kernel is to hold for receiving, per queue.
     pub rx_frames: u32,
-    /// Receive and transmit frames of several segments (an MTU beyond a chunk or a page).
-    pub multi_buffer: bool,
     /// The XDP program.
     pub program: ProgramKind,
     /// Where it is to run.
@@ -67,8 +65,7 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// A configuration with rings of 1024 entries, 1024 receive frames, single-buffer, automatic
-    /// mode.
+    /// A configuration with rings of 1024 entries, 1024 receive frames and automatic mode.
     pub fn new(name: impl Into<String>, program: ProgramKind) -> Self {
         Self {
             name: name.into(),
@@ -77,7 +74,6 @@ impl DeviceConfig {
             fill_size: 1024,
             completion_size: 1024,
             rx_frames: 1024,
-            multi_buffer: false,
             program,
             mode: ModeChoice::Auto,
         }
@@ -129,6 +125,7 @@ impl Device {
         let ifindex = netdev::ifindex(&name).map_err(fail("looking up the device"))?;
         refuse_foreign(&name, ifindex)?;
         let queues = netdev::rx_queues(&name).map_err(fail("reading the number of queues"))?;
+        let multi_buffer = umem.with_anchor(|_, multi_buffer| Ok(multi_buffer))?;
         let map = bpf::create_xskmap(queues).map_err(|error| {
             Error::from_kernel(
                 "making an XSKMAP",
@@ -137,7 +134,7 @@ impl Device {
                 error,
             )
         })?;
-        let program = load(&config.program, &map, config.multi_buffer)?;
+        let program = load(&config.program, &map, multi_buffer)?;
         let mut sockets = Vec::with_capacity(queues as usize);
         for queue in 0..queues {
             let socket_config = SocketConfig {
@@ -147,12 +144,11 @@ impl Device {
                 fill_size: config.fill_size,
                 completion_size: config.completion_size,
                 rx_frames: config.rx_frames,
-                multi_buffer: config.multi_buffer,
             };
             sockets.push(Socket::open(umem, &name, socket_config, pool)?);
         }
         for socket in &sockets {
-            bpf::set_xsk(map.as_fd(), socket.queue(), socket.as_fd())
+            bpf::set_xsk(map.as_fd(), socket.queue(), socket.fd())
                 .map_err(fail("adding a socket to the XSKMAP"))?;
         }
         let (attachment, mode, fallback_reason) =
@@ -166,7 +162,7 @@ impl Device {
             mode,
             fallback_reason,
             program: config.program,
-            multi_buffer: config.multi_buffer,
+            multi_buffer,
             next_rx: 0,
         })
     }
@@ -196,6 +192,12 @@ impl Device {
         self.sockets.len()
     }
 
+    /// Frames of several segments (an MTU beyond a chunk or a page) are received and transmitted:
+    /// the kernel has multi-buffer AF_XDP (Linux 6.6).
+    pub fn multi_buffer(&self) -> bool {
+        self.multi_buffer
+    }
+
     /// Receives up to `max` frames into `out`, never beyond its capacity, from all queues in turn,
     /// and refills the fill rings. Returns the number of frames.
     pub fn rx(&mut self, pool: &mut Pool, out: &mut Vec<Frame>, max: usize) -> usize {
@@ -213,17 +215,17 @@ impl Device {
     }
 
     /// Transmits on queue 0, which keeps all flows in order; see [`Socket::tx`].
-    pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> usize {
+    pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> Sent {
         self.tx_on(0, pool, frames)
     }
 
     /// Transmits on a queue (modulo their number); see [`Socket::tx`]. Frames of one flow belong on
     /// one queue.
-    pub fn tx_on(&mut self, queue: usize, pool: &mut Pool, frames: &mut Vec<Frame>) -> usize {
+    pub fn tx_on(&mut self, queue: usize, pool: &mut Pool, frames: &mut Vec<Frame>) -> Sent {
         let queues = self.sockets.len().max(1);
         self.sockets
             .get_mut(queue % queues)
-            .map_or(0, |socket| socket.tx(pool, frames))
+            .map_or(Sent::default(), |socket| socket.tx(pool, frames))
     }
 
     /// Takes chunks of transmitted frames back into the pool, from all queues; returns their number.
@@ -239,7 +241,7 @@ impl Device {
         self.sockets.iter_mut().any(Socket::needs_kick)
     }
 
-    /// Wakes the kernel to go on transmitting. True when nothing is left to do.
+    /// Wakes the kernel to go on transmitting, see [`Socket::kick`]. True when nothing is left to do.
     pub fn kick(&mut self) -> bool {
         let mut done = true;
         for socket in &mut self.sockets {
@@ -281,11 +283,6 @@ impl Device {
         Ok(sum)
     }
 
-    /// The descriptors to poll, one per queue.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().map(Socket::as_fd)
-    }
-
     /// Asks the kernel whether the device is still there, for one that does not send. One system
     /// call per queue.
     pub fn probe(&mut self) -> bool {
@@ -295,7 +292,7 @@ impl Device {
         !self.is_dead()
     }
 
-    /// True when the device is gone; noticed when sending or by [`Device::probe`].
+    /// True when a socket of the device is dead, see [`Socket::is_dead`].
     pub fn is_dead(&self) -> bool {
         self.sockets.iter().any(Socket::is_dead)
     }

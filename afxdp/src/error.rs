@@ -33,7 +33,8 @@ pub enum Error {
     },
     /// Another AF_XDP socket is bound to the queue.
     #[error(
-        "queue {queue} of `{device}` already has an AF_XDP socket; stop the process that owns it"
+        "queue {queue} of `{device}` already has an AF_XDP socket; stop the process that owns it, \
+         or try again when the port was closed a moment ago: the kernel frees the queue later"
     )]
     QueueBusy {
         /// Device name.
@@ -75,7 +76,8 @@ pub enum Error {
     /// The device carries an XDP program that is not ours; it is never replaced.
     #[error(
         "`{device}` already carries the XDP program `{name}` (id {id}), which is not replaced; \
-         detach it (`ip link set {device} xdp off`) or choose another device"
+         stop its owner, detach it (`bpftool link detach` when a BPF link holds it, `ip link set \
+         dev {device} xdp off` otherwise) or choose another device"
     )]
     ForeignProgram {
         /// Device name.
@@ -98,7 +100,7 @@ pub enum Error {
     /// The XDP program could not be attached in the mode that was asked for.
     #[error(
         "cannot attach an XDP program to `{device}` in {mode} mode: {source}; try another XDP \
-         mode, a smaller MTU or multi-buffer"
+         mode or a smaller MTU"
     )]
     Attach {
         /// Device name.

@@ -49,6 +49,7 @@ pub struct Frame {
 
 impl Frame {
     /// A frame over a chunk the caller owns and gives away; `head + len <= chunk_size`.
+    #[inline]
     pub(crate) fn new(umem: &Umem, chunk: u32, head: u16, len: u16) -> Self {
         Self {
             chunk,
@@ -60,6 +61,16 @@ impl Frame {
             csum_offset: 0,
             extra: 0,
         }
+    }
+
+    /// A frame of `bytes`, copied to a chunk the caller owns and gives away;
+    /// `head + bytes.len() <= chunk_size`.
+    #[inline]
+    pub(crate) fn copied(umem: &Umem, chunk: u32, head: u16, bytes: &[u8]) -> Self {
+        let len = bytes.len() as u16;
+        // SAFETY: the caller owns the chunk and measured the range, which stays in it.
+        unsafe { umem.bytes_mut(chunk, head, len) }.copy_from_slice(bytes);
+        Self::new(umem, chunk, head, len)
     }
 
     /// Appends a chunk the caller owns and gives away. `last` is the chunk that ends the chain now
@@ -96,11 +107,19 @@ impl Frame {
         true
     }
 
+    #[inline]
     pub(crate) fn tag(&self) -> NonZeroU32 {
         self.tag
     }
 
+    /// The first chunk, of the UMEM with this frame's tag.
+    #[inline]
+    pub(crate) fn chunk(&self) -> u32 {
+        self.chunk
+    }
+
     /// Chunk, offset and length of every segment; nothing when `umem` is not this frame's.
+    #[inline]
     pub(crate) fn parts<'a>(&self, umem: &'a Umem) -> Parts<'a> {
         let left = if self.tag == umem.tag() {
             self.segments() as u32
@@ -117,6 +136,7 @@ impl Frame {
     }
 
     /// The first segment; empty when `umem` is not the one of this frame.
+    #[inline]
     pub fn data<'a>(&'a self, umem: &'a Umem) -> &'a [u8] {
         if self.tag != umem.tag() {
             return &[];
@@ -127,6 +147,7 @@ impl Frame {
     }
 
     /// The first segment, to be written; empty when `umem` is not the one of this frame.
+    #[inline]
     pub fn data_mut<'a>(&'a mut self, umem: &'a Umem) -> &'a mut [u8] {
         if self.tag != umem.tag() {
             return &mut [];
@@ -136,31 +157,37 @@ impl Frame {
     }
 
     /// Bytes of the whole frame, over all segments.
+    #[inline]
     pub fn len(&self) -> usize {
         self.total as usize
     }
 
     /// True for a frame without a byte, such as a freshly allocated one.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.total == 0
     }
 
     /// Number of segments (chunks), at least 1.
+    #[inline]
     pub fn segments(&self) -> usize {
         usize::from(self.extra) + 1
     }
 
     /// Bytes of the first segment.
+    #[inline]
     pub fn first_len(&self) -> usize {
         self.len.into()
     }
 
     /// Bytes free in front of the data.
+    #[inline]
     pub fn headroom(&self) -> usize {
         self.head.into()
     }
 
     /// Bytes free behind the data of the last segment; 0 when `umem` is not this frame's.
+    #[inline]
     pub fn tailroom(&self, umem: &Umem) -> usize {
         self.parts(umem).last().map_or(0, |part| {
             umem.chunk_size()
@@ -169,6 +196,7 @@ impl Frame {
     }
 
     /// What the transmitter has still to do.
+    #[inline]
     pub fn offload(&self) -> Offload {
         let csum = (self.csum_start != NO_CSUM).then_some(Csum {
             start: self.csum_start,
@@ -179,6 +207,7 @@ impl Frame {
 
     /// Sets what the transmitter has still to do. A checksum whose field lies outside the frame is
     /// dropped: no later stage has to check it.
+    #[inline]
     pub fn set_offload(&mut self, offload: Offload) {
         match offload.csum {
             Some(Csum { start, offset })
@@ -194,6 +223,7 @@ impl Frame {
     /// Grows the frame by `n` bytes at the front, into the headroom; their content is undefined.
     /// A pending checksum moves along. False (and nothing done) when the headroom is smaller.
     #[must_use = "false says that the frame has not grown"]
+    #[inline]
     pub fn push_head(&mut self, n: usize) -> bool {
         let Ok(n) = u16::try_from(n) else {
             return false;
@@ -214,6 +244,7 @@ impl Frame {
     /// covered stripped bytes. False (and nothing done) unless at least one byte of the first
     /// segment stays.
     #[must_use = "false says that the frame has not shrunk"]
+    #[inline]
     pub fn pull_head(&mut self, n: usize) -> bool {
         let Ok(n) = u16::try_from(n) else {
             return false;
@@ -261,8 +292,19 @@ impl Frame {
     /// Appends `bytes`, with further chunks from `pool` when the last one is full. False (and
     /// nothing done) when the pool is empty, the chain would exceed [`MAX_SEGMENTS`] or `pool` is of
     /// another UMEM.
+    #[inline]
     #[must_use = "false says that the bytes were not appended"]
-    pub fn append(&mut self, pool: &mut Pool, mut bytes: &[u8]) -> bool {
+    pub fn append(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
+        let (umem, chunk) = (pool.umem(), self.chunk);
+        if self.extra == 0 && self.tag == umem.tag() && bytes.len() <= self.tailroom_at(umem, chunk)
+        {
+            self.extend_at(umem, chunk, bytes);
+            return true;
+        }
+        self.append_chained(pool, bytes)
+    }
+
+    fn append_chained(&mut self, pool: &mut Pool, mut bytes: &[u8]) -> bool {
         let Some(mut last) = self.parts(pool.umem()).last().map(|part| part.chunk) else {
             return false;
         };
@@ -288,6 +330,7 @@ impl Frame {
         true
     }
 
+    #[inline]
     fn at(&self, umem: &Umem, last: u32) -> (u16, u16) {
         if self.extra == 0 {
             (self.head, self.len)
@@ -297,6 +340,7 @@ impl Frame {
         }
     }
 
+    #[inline]
     fn tailroom_at(&self, umem: &Umem, last: u32) -> usize {
         let (head, len) = self.at(umem, last);
         umem.chunk_size()
@@ -304,6 +348,7 @@ impl Frame {
     }
 
     /// Copies `bytes`, which fit the tailroom, behind the data of the last chunk.
+    #[inline]
     fn extend_at(&mut self, umem: &Umem, last: u32, bytes: &[u8]) {
         let (head, len) = self.at(umem, last);
         let grow = bytes.len() as u16;
@@ -366,6 +411,7 @@ impl Frame {
     }
 
     /// The segments in order; none when `umem` is not the one of this frame.
+    #[inline]
     pub fn iter<'a>(&'a self, umem: &'a Umem) -> impl Iterator<Item = &'a [u8]> + 'a {
         self.parts(umem).map(|part| {
             // SAFETY: every part is a chunk of this frame, which is borrowed while the slices live.
@@ -374,11 +420,13 @@ impl Frame {
     }
 
     /// Calls `f` with every segment in order.
+    #[inline]
     pub fn for_each_segment<'a>(&'a self, umem: &'a Umem, f: impl FnMut(&'a [u8])) {
         self.iter(umem).for_each(f);
     }
 
     /// Calls `f` with every segment in order, to be written.
+    #[inline]
     pub fn for_each_segment_mut<'a>(&'a mut self, umem: &'a Umem, mut f: impl FnMut(&'a mut [u8])) {
         for part in self.parts(umem) {
             // SAFETY: the chunks of a frame are distinct and the frame is borrowed exclusively, so
@@ -428,6 +476,7 @@ pub(crate) struct Parts<'a> {
 impl Iterator for Parts<'_> {
     type Item = Part;
 
+    #[inline]
     fn next(&mut self) -> Option<Part> {
         self.left = self.left.checked_sub(1)?;
         let part = Part {
@@ -443,6 +492,7 @@ impl Iterator for Parts<'_> {
         Some(part)
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left as usize, Some(self.left as usize))
     }

@@ -6,7 +6,7 @@ use crate::frame::Frame;
 use crate::pool::Pool;
 use crate::umem::Umem;
 
-/// Which chunks the kernel holds: one bit per chunk of the UMEM.
+/// Which chunks the kernel holds for one direction: one bit per chunk of the UMEM.
 pub(crate) struct Ledger {
     bits: Box<[u64]>,
     held: usize,
@@ -21,6 +21,7 @@ impl Ledger {
     }
 
     /// The caller's chunk goes to the kernel.
+    #[inline]
     pub(crate) fn give(&mut self, chunk: u32) {
         if let Some(word) = self.bits.get_mut(chunk as usize / 64) {
             *word |= 1 << (chunk % 64);
@@ -30,6 +31,7 @@ impl Ledger {
 
     /// The kernel returned a chunk: true when it had it, which makes the caller its owner.
     #[must_use]
+    #[inline]
     pub(crate) fn take(&mut self, chunk: u32) -> bool {
         let bit = 1 << (chunk % 64);
         match self.bits.get_mut(chunk as usize / 64) {
@@ -47,7 +49,7 @@ impl Ledger {
         self.held
     }
 
-    /// All chunks the kernel holds, now the caller's.
+    /// Takes back all chunks the kernel holds; they are the caller's.
     fn drain(&mut self) -> Vec<u32> {
         let mut chunks = Vec::with_capacity(self.held);
         for (index, word) in self.bits.iter_mut().enumerate() {
@@ -67,11 +69,14 @@ pub(crate) struct Partial {
     pub(crate) last: u32,
 }
 
-/// The chunks of a socket: those the kernel holds and those of an unfinished frame. What is left
+/// The chunks of a socket: those the kernel holds for receiving and for transmitting, and those of
+/// an unfinished frame. The two are apart, so that a completion is believed only of a chunk that
+/// was sent, and a received descriptor only of one that was given to be filled. What is left
 /// goes to the depot when this is dropped, which must be after the socket was closed.
 pub(crate) struct Holdings {
     pub(crate) umem: Arc<Umem>,
-    pub(crate) ledger: Ledger,
+    pub(crate) filling: Ledger,
+    pub(crate) sending: Ledger,
     pub(crate) partial: Option<Partial>,
 }
 
@@ -79,7 +84,8 @@ impl Holdings {
     pub(crate) fn new(umem: &Arc<Umem>) -> Self {
         Self {
             umem: umem.clone(),
-            ledger: Ledger::new(umem.chunks()),
+            filling: Ledger::new(umem.chunks()),
+            sending: Ledger::new(umem.chunks()),
             partial: None,
         }
     }
@@ -99,11 +105,14 @@ impl Holdings {
         if let Some(partial) = self.partial.take() {
             pool.free(partial.frame);
         }
-        let chunks = self.ledger.drain();
-        for &chunk in &chunks {
-            pool.free_chunk(chunk);
+        let mut count = 0;
+        for ledger in [&mut self.filling, &mut self.sending] {
+            for chunk in ledger.drain() {
+                pool.free_chunk(chunk);
+                count += 1;
+            }
         }
-        chunks.len()
+        count
     }
 }
 
@@ -145,12 +154,13 @@ mod tests {
         let mut pool = Pool::new(&umem);
         let mut holdings = Holdings::new(&umem);
         for _ in 0..5 {
-            holdings.ledger.give(pool.alloc_chunk().unwrap());
+            holdings.filling.give(pool.alloc_chunk().unwrap());
+            holdings.sending.give(pool.alloc_chunk().unwrap());
         }
         let frame = pool.alloc().unwrap();
         holdings.partial = Some(Partial { frame, last: 0 });
         drop(pool);
-        assert_eq!(umem.available(), 26);
+        assert_eq!(umem.available(), 21);
         drop(holdings);
         assert_eq!(umem.available(), 32);
     }

@@ -32,17 +32,20 @@ impl Pool {
     }
 
     /// The UMEM whose chunks these are.
+    #[inline]
     pub fn umem(&self) -> &Arc<Umem> {
         &self.umem
     }
 
     /// Chunks in the local free list.
+    #[inline]
     pub fn local(&self) -> usize {
         self.local.len()
     }
 
     /// An empty frame with the headroom of a received one ([`Umem::headroom`]). None when local
     /// list and depot are empty.
+    #[inline]
     pub fn alloc(&mut self) -> Option<Frame> {
         let chunk = self.alloc_chunk()?;
         Some(Frame::new(
@@ -55,7 +58,17 @@ impl Pool {
 
     /// A frame with these bytes, chained when they exceed a chunk. None when there are too few
     /// chunks.
+    #[inline]
     pub fn alloc_copy(&mut self, bytes: &[u8]) -> Option<Frame> {
+        let head = self.umem.headroom();
+        if head + bytes.len() > self.umem.chunk_size() {
+            return self.alloc_chain(bytes);
+        }
+        let chunk = self.alloc_chunk()?;
+        Some(Frame::copied(&self.umem, chunk, head as u16, bytes))
+    }
+
+    fn alloc_chain(&mut self, bytes: &[u8]) -> Option<Frame> {
         let mut frame = self.alloc()?;
         if frame.append(self, bytes) {
             Some(frame)
@@ -85,10 +98,25 @@ impl Pool {
 
     /// Takes back a frame with its whole chain. A frame of another UMEM is not taken: its chunks
     /// stay lost to that UMEM.
+    #[inline]
     pub fn free(&mut self, frame: Frame) {
+        self.free_chunks(&frame);
+    }
+
+    /// Takes back the chunks of a frame that the caller forgets right away.
+    #[inline]
+    pub(crate) fn free_chunks(&mut self, frame: &Frame) {
         if frame.tag() != self.umem.tag() {
             return;
         }
+        if frame.segments() == 1 {
+            self.free_chunk(frame.chunk());
+        } else {
+            self.free_chain(frame);
+        }
+    }
+
+    fn free_chain(&mut self, frame: &Frame) {
         // `Parts` reads the link of a chunk before it yields the one in front: giving a magazine
         // rewrites only links of chunks that were yielded already.
         for part in frame.parts(&self.umem) {
@@ -105,27 +133,40 @@ impl Pool {
     }
 
     /// Takes one chunk; the caller owns it.
+    #[inline]
     pub(crate) fn alloc_chunk(&mut self) -> Option<u32> {
-        if let Some(chunk) = self.local.pop() {
-            return Some(chunk);
+        match self.local.pop() {
+            Some(chunk) => Some(chunk),
+            None => self.alloc_from_depot(),
         }
+    }
+
+    #[cold]
+    fn alloc_from_depot(&mut self) -> Option<u32> {
         self.umem.take(&mut self.local);
         self.local.pop()
     }
 
     /// Takes back one chunk the caller owns.
+    #[inline]
     pub(crate) fn free_chunk(&mut self, chunk: u32) {
         free_to(&self.umem, &mut self.local, self.magazine, chunk);
     }
 }
 
+#[inline]
 fn free_to(umem: &Umem, local: &mut Vec<u32>, magazine: usize, chunk: u32) {
     local.push(chunk);
     if local.len() >= HIGH_WATERMARK * magazine {
-        // The coldest ones go; the chunk used last is in the cache.
-        umem.give(&local[..magazine]);
-        local.drain(..magazine);
+        give_magazine(umem, local, magazine);
     }
+}
+
+#[cold]
+fn give_magazine(umem: &Umem, local: &mut Vec<u32>, magazine: usize) {
+    // The coldest ones go; the chunk used last is in the cache.
+    umem.give(&local[..magazine]);
+    local.drain(..magazine);
 }
 
 impl Drop for Pool {

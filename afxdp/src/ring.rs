@@ -50,12 +50,14 @@ pub trait Entry: sealed::Sealed + Copy {
 impl Entry for u64 {
     const WORDS: usize = 1;
 
+    #[inline]
     fn load(words: &[AtomicU64]) -> Self {
         words
             .first()
             .map_or(u64::MAX, |word| word.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn store(self, words: &[AtomicU64]) {
         if let [word] = words {
             word.store(self, Ordering::Relaxed);
@@ -66,6 +68,7 @@ impl Entry for u64 {
 impl Entry for Descriptor {
     const WORDS: usize = 2;
 
+    #[inline]
     fn load(words: &[AtomicU64]) -> Self {
         let [addr, rest] = words else {
             return Self {
@@ -82,6 +85,7 @@ impl Entry for Descriptor {
         }
     }
 
+    #[inline]
     fn store(self, words: &[AtomicU64]) {
         if let [addr, rest] = words {
             let ([a, b, c, d], [e, f, g, h]) = (self.len.to_ne_bytes(), self.options.to_ne_bytes());
@@ -143,6 +147,7 @@ impl<T: Entry> Ring<T> {
         })
     }
 
+    #[inline]
     fn index(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: `new` checked that four aligned bytes at the three offsets lie in the mapping,
         // which lives as long as `self`; all sides access them as atomics only.
@@ -156,18 +161,22 @@ impl<T: Entry> Ring<T> {
         }
     }
 
+    #[inline]
     fn producer(&self) -> &AtomicU32 {
         self.index(self.layout.producer)
     }
 
+    #[inline]
     fn consumer(&self) -> &AtomicU32 {
         self.index(self.layout.consumer)
     }
 
+    #[inline]
     fn needs_wakeup(&self) -> bool {
         self.index(self.layout.flags).load(Ordering::Relaxed) & NEED_WAKEUP != 0
     }
 
+    #[inline]
     fn words(&self, index: u32) -> &[AtomicU64] {
         let start = (index & (self.size - 1)) as usize * T::WORDS;
         // SAFETY: `new` checked that `size * WORDS` aligned words lie in the mapping, which lives
@@ -204,6 +213,7 @@ impl<T: Entry> Producer<T> {
     }
 
     /// Free slots, looking at the consumer's index only when fewer than `want` are known to be free.
+    #[inline]
     pub fn free(&mut self, want: u32) -> u32 {
         let known = self.ring.size - self.produced.wrapping_sub(self.consumed);
         if known >= want {
@@ -220,6 +230,7 @@ impl<T: Entry> Producer<T> {
     }
 
     /// Writes an entry, not yet visible to the consumer. False (and nothing done) when full.
+    #[inline]
     #[must_use = "false says that the entry was not written"]
     pub fn push(&mut self, entry: T) -> bool {
         if self.free(1) == 0 {
@@ -231,6 +242,7 @@ impl<T: Entry> Producer<T> {
     }
 
     /// Makes the pushed entries visible to the consumer.
+    #[inline]
     pub fn submit(&mut self) {
         if self.submitted != self.produced {
             self.ring.producer().store(self.produced, Ordering::Release);
@@ -239,16 +251,32 @@ impl<T: Entry> Producer<T> {
     }
 
     /// Entries submitted (or pushed) that the consumer has not taken yet.
+    #[inline]
     pub fn pending(&mut self) -> u32 {
         self.ring.size - self.free(self.ring.size).min(self.ring.size)
     }
 
+    /// Raises the kernel's flag of [`Producer::needs_wakeup`].
+    #[cfg(test)]
+    pub(crate) fn want_wakeup(&self) {
+        let flags = self.ring.index(self.ring.layout.flags);
+        flags.store(NEED_WAKEUP, Ordering::Relaxed);
+    }
+
+    /// Sets the index the other side writes.
+    #[cfg(test)]
+    pub(crate) fn set_consumer(&self, index: u32) {
+        self.ring.consumer().store(index, Ordering::Relaxed);
+    }
+
     /// True when the kernel wants to be woken to take entries (`XDP_RING_NEED_WAKEUP`).
+    #[inline]
     pub fn needs_wakeup(&self) -> bool {
         self.ring.needs_wakeup()
     }
 
     /// True once the consumer's index was out of range.
+    #[inline]
     pub fn is_broken(&self) -> bool {
         self.broken
     }
@@ -277,6 +305,7 @@ impl<T: Entry> Consumer<T> {
     }
 
     /// Entries to be read, looking at the producer's index only when fewer than `want` are known.
+    #[inline]
     pub fn available(&mut self, want: u32) -> u32 {
         let known = self.produced.wrapping_sub(self.consumed);
         if known >= want {
@@ -293,6 +322,7 @@ impl<T: Entry> Consumer<T> {
     }
 
     /// Reads the next entry; its slot stays taken until [`Consumer::release`].
+    #[inline]
     pub fn pop(&mut self) -> Option<T> {
         if self.available(1) == 0 {
             return None;
@@ -302,7 +332,14 @@ impl<T: Entry> Consumer<T> {
         Some(entry)
     }
 
+    /// Sets the index the other side writes.
+    #[cfg(test)]
+    pub(crate) fn set_producer(&self, index: u32) {
+        self.ring.producer().store(index, Ordering::Relaxed);
+    }
+
     /// Gives the slots of the entries read back to the producer.
+    #[inline]
     pub fn release(&mut self) {
         if self.released != self.consumed {
             self.ring.consumer().store(self.consumed, Ordering::Release);
@@ -311,6 +348,7 @@ impl<T: Entry> Consumer<T> {
     }
 
     /// True once the producer's index was out of range.
+    #[inline]
     pub fn is_broken(&self) -> bool {
         self.broken
     }
@@ -404,7 +442,7 @@ mod tests {
             for lie in [9, 1 << 20, u32::MAX] {
                 let (_producer, mut consumer) = pair_from::<u64>(8, start);
                 let index = start.wrapping_add(lie);
-                consumer.ring.producer().store(index, Ordering::Relaxed);
+                consumer.set_producer(index);
                 assert_eq!(consumer.available(1), 0);
                 assert_eq!(consumer.pop(), None);
                 assert!(consumer.is_broken());
@@ -418,7 +456,7 @@ mod tests {
             for lie in [9, 1 << 20, u32::MAX] {
                 let (mut producer, _consumer) = pair_from::<u64>(8, start);
                 let index = start.wrapping_add(lie);
-                producer.ring.consumer().store(index, Ordering::Relaxed);
+                producer.set_consumer(index);
                 // Eight slots were free at the start; it asks for news when those are used.
                 assert_eq!((0..20).filter(|&value| producer.push(value)).count(), 8);
                 assert_eq!(producer.free(1), 0);
@@ -431,8 +469,7 @@ mod tests {
     fn the_wake_up_flag_is_read() {
         let (producer, _consumer) = pair::<u64>(2).unwrap();
         assert!(!producer.needs_wakeup());
-        let flags = producer.ring.index(producer.ring.layout.flags);
-        flags.store(NEED_WAKEUP, Ordering::Relaxed);
+        producer.want_wakeup();
         assert!(producer.needs_wakeup());
     }
 

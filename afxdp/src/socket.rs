@@ -18,16 +18,29 @@ use crate::ring::{Descriptor, XDP_PKT_CONTD};
 use crate::sys::{netdev, xsk};
 use crate::umem::Umem;
 
-/// Most segments of a frame the kernel transmits in copy mode: one in the head of the skb and
-/// `MAX_SKB_FRAGS` (17 unless the kernel was built otherwise) pages (`xsk_build_skb` in
-/// `net/xdp/xsk.c`).
-pub const MAX_TX_SEGMENTS: usize = 18;
+/// Most segments of a frame the kernel transmits: `MAX_SKB_FRAGS`, 17 unless the kernel was built
+/// otherwise. Most devices take one more, in the head of the skb (`xsk_build_skb` in
+/// `net/xdp/xsk.c`), those with `IFF_TX_SKB_NO_LINEAR` do not (`xsk_build_skb_zerocopy`).
+pub const MAX_TX_SEGMENTS: usize = 17;
 
-/// Shortest frame handed to the kernel: an Ethernet header (`ETH_HLEN`).
-const MIN_FRAME: usize = 14;
+/// Fewest bytes in the first segment of a frame handed to the kernel: an Ethernet header
+/// (`ETH_HLEN`).
+const MIN_FIRST: usize = 14;
 
-/// How often and how long `close` waits for frames on their way out.
-const DRAIN: (u32, Duration) = (25, Duration::from_micros(200));
+/// Descriptors one system call transmits at least when nothing holds it up (`TX_BATCH_SIZE` in
+/// `net/xdp/xsk.c`; `XDP_MAX_TX_SKB_BUDGET` raises it).
+const TX_BATCH: u32 = 32;
+
+/// System calls that transmit fewer, after which a wake-up leaves the rest for the next one: towards
+/// a receiver that drops, each call ends at the first dropped frame (`EBUSY`).
+const SLOW_WAKES: u32 = 3;
+
+/// First pause of `close` while frames are on their way out; each further one is twice as long.
+const DRAIN: Duration = Duration::from_micros(200);
+/// Pauses for frames the kernel has not taken: 6 ms in all.
+const DRAIN_PAUSES: u32 = 5;
+/// Pauses for frames it has taken and not completed: 51 ms in all.
+const DRAIN_PATIENT: u32 = 8;
 
 /// Shape of a socket. All ring sizes are in entries, powers of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +57,6 @@ pub struct SocketConfig {
     pub completion_size: u32,
     /// Chunks the kernel is to hold for receiving.
     pub rx_frames: u32,
-    /// Transmit frames of several segments. (Received ones are assembled in any case.)
-    pub multi_buffer: bool,
 }
 
 impl Default for SocketConfig {
@@ -57,7 +68,6 @@ impl Default for SocketConfig {
             fill_size: 1024,
             completion_size: 1024,
             rx_frames: 1024,
-            multi_buffer: false,
         }
     }
 }
@@ -80,8 +90,8 @@ pub struct Statistics {
     pub tx_ring_empty_descs: u64,
     /// Descriptors from the kernel that were out of bounds or not of a chunk given to it.
     pub bad_descriptors: u64,
-    /// Frames that can never be sent: shorter than an Ethernet header, too many segments, or of
-    /// another UMEM. They went back to the pool.
+    /// Frames that can never be sent: no whole Ethernet header in the first segment, too many
+    /// segments, or of another UMEM. They went back to the pool.
     pub tx_rejected: u64,
 }
 
@@ -96,6 +106,17 @@ impl AddAssign for Statistics {
         self.bad_descriptors += other.bad_descriptors;
         self.tx_rejected += other.tx_rejected;
     }
+}
+
+/// What became of the frames given to [`Socket::tx`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames the TX ring took.
+    pub packets: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Frames that can never be sent, see [`Statistics::tx_rejected`].
+    pub rejected: usize,
 }
 
 /// What closing a socket or device brought back.
@@ -115,9 +136,8 @@ pub struct Socket {
     rings: xsk::Rings,
     holdings: Holdings,
     config: SocketConfig,
-    /// Chunks the kernel holds for receiving, and for transmitting.
-    filled: u32,
-    sending: u32,
+    /// Most segments of a frame to be sent.
+    max_segments: usize,
     /// Descriptors are discarded up to the end of a frame that had a bad one.
     skipping: bool,
     bad_descriptors: u64,
@@ -155,18 +175,13 @@ impl Socket {
         }
         // Twice, as the kernel counts its own overhead too.
         let send_buffer = (config.tx_size as usize).saturating_mul(umem.chunk_size() * 2);
-        let rings = umem.with_anchor(|anchor, multi_buffer| {
-            if config.multi_buffer && !multi_buffer {
-                return Err(Error::Config(
-                    "this kernel has no multi-buffer AF_XDP (Linux 6.6); set multi_buffer = false"
-                        .to_owned(),
-                ));
-            }
-            xsk::open(anchor, device, ifindex, &config, send_buffer)
+        let (rings, multi_buffer) = umem.with_anchor(|anchor, multi_buffer| {
+            let rings = xsk::open(anchor, device, ifindex, &config, send_buffer)?;
+            Ok((rings, multi_buffer))
         })?;
-        let mut socket = Self::over(umem, rings, config);
+        let mut socket = Self::over(umem, rings, config, multi_buffer);
         socket.refill(pool);
-        let available = socket.filled;
+        let available = socket.filled();
         if available < config.rx_frames {
             let (queue, needed) = (config.queue, config.rx_frames);
             let _ = socket.close(pool);
@@ -180,13 +195,17 @@ impl Socket {
         Ok(socket)
     }
 
-    fn over(umem: &Arc<Umem>, rings: xsk::Rings, config: SocketConfig) -> Self {
+    fn over(umem: &Arc<Umem>, rings: xsk::Rings, config: SocketConfig, multi_buffer: bool) -> Self {
+        let max_segments = if multi_buffer {
+            MAX_TX_SEGMENTS.min(config.tx_size as usize)
+        } else {
+            1
+        };
         Self {
             rings,
             holdings: Holdings::new(umem),
             config,
-            filled: 0,
-            sending: 0,
+            max_segments,
             skipping: false,
             bad_descriptors: 0,
             tx_rejected: 0,
@@ -194,9 +213,20 @@ impl Socket {
         }
     }
 
+    /// For the XSKMAP. Not public: a duplicate would keep the kernel's side of the socket open after
+    /// [`Socket::close`], with chunks that have new owners.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.rings.fd.as_fd()
+    }
+
     /// The queue this socket is bound to.
     pub fn queue(&self) -> u32 {
         self.config.queue
+    }
+
+    /// Chunks the kernel holds for receiving; at most the size of the fill ring.
+    fn filled(&self) -> u32 {
+        self.holdings.filling.held() as u32
     }
 
     /// Receives up to `max` frames into `out`, never beyond its capacity, and refills the fill
@@ -218,6 +248,7 @@ impl Socket {
         }
         self.rings.rx.release();
         self.refill(pool);
+        self.note_broken();
         received
     }
 
@@ -265,10 +296,9 @@ impl Socket {
     /// taken back in any case; it is returned, and now ours, when the descriptor is valid.
     fn check_rx(&mut self, pool: &mut Pool, descriptor: Descriptor) -> Option<(u32, u16, u16)> {
         let chunk = u32::try_from(descriptor.addr >> self.holdings.umem.chunk_shift()).ok()?;
-        if !self.holdings.ledger.take(chunk) {
+        if !self.holdings.filling.take(chunk) {
             return None;
         }
-        self.filled = self.filled.saturating_sub(1);
         let size = self.holdings.umem.chunk_size() as u64;
         let head = descriptor.addr & (size - 1);
         if descriptor.len == 0 || head + u64::from(descriptor.len) > size {
@@ -286,11 +316,11 @@ impl Socket {
 
     /// Gives the kernel chunks to receive into, up to the quota.
     fn refill(&mut self, pool: &mut Pool) {
-        let rings = &mut self.rings;
-        let want = self.config.rx_frames.saturating_sub(self.filled);
+        let want = self.config.rx_frames.saturating_sub(self.filled());
         if want == 0 {
             return;
         }
+        let rings = &mut self.rings;
         let mut given = 0;
         for _ in 0..want.min(rings.fill.free(want)) {
             let Some(chunk) = pool.alloc_chunk() else {
@@ -303,13 +333,12 @@ impl Socket {
                 pool.free_chunk(chunk);
                 break;
             }
-            self.holdings.ledger.give(chunk);
+            self.holdings.filling.give(chunk);
             given += 1;
         }
         if given == 0 {
             return;
         }
-        self.filled += given;
         rings.fill.submit();
         if rings.fill.needs_wakeup() {
             let result = xsk::wake_rx(rings.fd.as_fd());
@@ -318,91 +347,119 @@ impl Socket {
     }
 
     /// Transmits frames from the front of `frames` as far as whole frames fit the TX ring, and
-    /// wakes the kernel. Returns the number of frames taken by the ring. Those that can never be
-    /// sent are removed too and counted in [`Statistics::tx_rejected`]; the rest stays in order.
-    /// Takes nothing when the device is gone or `pool` is of another UMEM.
+    /// wakes the kernel ([`Socket::kick`]). Those that can never be sent are removed too, see
+    /// [`Statistics::tx_rejected`]; the rest stays in order. Takes nothing when the socket is dead
+    /// or `pool` is of another UMEM.
     ///
-    /// A frame of more than [`MAX_TX_SEGMENTS`] can be packed tighter by [`Pool::copy`].
+    /// A frame of more than [`MAX_TX_SEGMENTS`] can be packed tighter by [`Pool::copy`]; before
+    /// Linux 6.6 frames have one segment.
     ///
     /// A pending checksum ([`Frame::offload`]) must have been completed: a socket has no offloads.
-    pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> usize {
+    pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> Sent {
         self.complete(pool);
+        let mut sent = Sent::default();
         if self.dead || pool.umem().tag() != self.holdings.umem.tag() {
-            return 0;
+            return sent;
         }
-        let rings = &mut self.rings;
-        let mut slots = rings.tx.free(self.config.tx_size) as usize;
-        let limit = if self.config.multi_buffer {
-            MAX_TX_SEGMENTS.min(self.config.tx_size as usize)
-        } else {
-            1
-        };
-        let sendable = |frame: &Frame| {
-            frame.tag() == self.holdings.umem.tag()
-                && frame.segments() <= limit
-                && frame.len() >= MIN_FRAME
-        };
-        let mut count = 0;
+        let mut slots = self.rings.tx.free(self.config.tx_size) as usize;
         for frame in frames.iter() {
-            if sendable(frame) {
-                let Some(left) = slots.checked_sub(frame.segments()) else {
-                    break;
-                };
-                slots = left;
-            }
-            count += 1;
-        }
-        let mut sent = 0;
-        for frame in frames.drain(..count) {
-            if !sendable(&frame) {
-                self.tx_rejected += 1;
-                pool.free(frame);
+            let segments = frame.segments();
+            if frame.tag() != self.holdings.umem.tag()
+                || segments > self.max_segments
+                || frame.first_len() < MIN_FIRST
+            {
+                pool.free_chunks(frame);
+                sent.rejected += 1;
                 continue;
             }
-            let mut left = frame.segments();
-            for part in frame.parts(&self.holdings.umem) {
-                left -= 1;
-                // Always true: the free slots were counted above.
-                let pushed = rings.tx.push(Descriptor {
-                    addr: (u64::from(part.chunk) << self.holdings.umem.chunk_shift())
-                        + u64::from(part.head),
-                    len: part.len.into(),
-                    options: if left > 0 { XDP_PKT_CONTD } else { 0 },
-                });
-                debug_assert!(pushed);
-                self.holdings.ledger.give(part.chunk);
-                self.sending += 1;
-            }
-            sent += 1;
+            let Some(left) = slots.checked_sub(segments) else {
+                break;
+            };
+            slots = left;
+            self.push(frame);
+            sent.packets += 1;
+            sent.bytes += frame.len();
         }
-        rings.tx.submit();
+        // A frame has no destructor: this only forgets those whose chunks went elsewhere above.
+        frames.drain(..sent.packets + sent.rejected);
+        self.rings.tx.submit();
+        self.tx_rejected += sent.rejected as u64;
         // The kernel stops when the completion ring is full: make room as long as that helps.
-        while !self.kick() && self.complete(pool) > 0 {}
+        let mut tries = SLOW_WAKES;
+        while !self.kick_within(&mut tries, xsk::wake_tx) && tries > 0 && self.complete(pool) > 0 {}
         sent
     }
 
+    /// Writes the descriptors of a frame, for which there is room. The caller forgets the frame.
+    #[inline]
+    fn push(&mut self, frame: &Frame) {
+        let umem = &self.holdings.umem;
+        let mut left = frame.segments();
+        for part in frame.parts(umem) {
+            left -= 1;
+            // Always true: the caller counted the free slots.
+            let pushed = self.rings.tx.push(Descriptor {
+                addr: (u64::from(part.chunk) << umem.chunk_shift()) + u64::from(part.head),
+                len: part.len.into(),
+                options: if left > 0 { XDP_PKT_CONTD } else { 0 },
+            });
+            debug_assert!(pushed);
+            self.holdings.sending.give(part.chunk);
+        }
+    }
+
     /// Frames wait in the TX ring for another [`Socket::kick`], because the kernel was out of
-    /// buffers.
+    /// buffers or the receiver drops.
     pub fn needs_kick(&mut self) -> bool {
         !self.dead && self.rings.tx.pending() > 0
     }
 
-    /// Wakes the kernel until it has taken all of the TX ring or makes no progress. True when
-    /// nothing is left to do.
+    /// Wakes the kernel until it has taken all of the TX ring, makes no progress, or makes little
+    /// (a few frames a call, against a receiver that drops) three times. True when nothing is left
+    /// to do.
     pub fn kick(&mut self) -> bool {
+        let mut tries = SLOW_WAKES;
+        self.kick_within(&mut tries, xsk::wake_tx)
+    }
+
+    /// [`Socket::kick`] by `wake`; counts `tries` down for each call that made little progress.
+    fn kick_within(
+        &mut self,
+        tries: &mut u32,
+        mut wake: impl FnMut(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> bool {
+        let mut pending = self.rings.tx.pending();
+        self.note_broken();
         loop {
-            let rings = &mut self.rings;
-            let pending = rings.tx.pending();
-            if self.dead || pending == 0 || !rings.tx.needs_wakeup() {
+            if self.dead || pending == 0 || !self.rings.tx.needs_wakeup() {
                 return true;
             }
-            let result = xsk::wake_tx(rings.fd.as_fd());
-            let progress = rings.tx.pending() < pending;
+            if *tries == 0 {
+                return false;
+            }
+            let result = wake(self.rings.fd.as_fd());
             self.note(result);
-            if !progress {
+            let left = self.rings.tx.pending();
+            self.note_broken();
+            let progress = pending.saturating_sub(left);
+            if left > 0 && progress < TX_BATCH {
+                *tries -= 1;
+            }
+            if progress == 0 {
                 return self.dead;
             }
+            pending = left;
         }
+    }
+
+    /// A ring whose index is out of range is of no use any more: neither is the socket.
+    #[inline]
+    fn note_broken(&mut self) {
+        let rings = &self.rings;
+        self.dead |= rings.rx.is_broken()
+            | rings.tx.is_broken()
+            | rings.fill.is_broken()
+            | rings.completion.is_broken();
     }
 
     /// Looks at the answer of a wake-up call. `ENETDOWN` is a device that was set down and may come
@@ -427,8 +484,7 @@ impl Socket {
         let mut completed = 0;
         while let Some(addr) = rings.completion.pop() {
             match u32::try_from(addr >> self.holdings.umem.chunk_shift()) {
-                Ok(chunk) if self.holdings.ledger.take(chunk) => {
-                    self.sending = self.sending.saturating_sub(1);
+                Ok(chunk) if self.holdings.sending.take(chunk) => {
                     pool.free_chunk(chunk);
                     completed += 1;
                 }
@@ -436,6 +492,7 @@ impl Socket {
             }
         }
         rings.completion.release();
+        self.note_broken();
         completed
     }
 
@@ -449,7 +506,8 @@ impl Socket {
         !self.is_dead()
     }
 
-    /// True when the device is gone; noticed when sending or by [`Socket::probe`].
+    /// True when the device is gone (noticed when sending or by [`Socket::probe`]) or an index of a
+    /// ring was out of range, after which the socket can only be closed.
     pub fn is_dead(&self) -> bool {
         self.dead
     }
@@ -473,16 +531,21 @@ impl Socket {
     }
 
     /// Closes the socket and takes back every chunk. Frames on their way out get a few
-    /// milliseconds to leave; received ones not yet taken are dropped. With a pool of another UMEM
-    /// the chunks go to the depot.
+    /// milliseconds to leave, up to 50 when the kernel has taken them but not completed them: some
+    /// devices still read them then. Received ones not yet taken are dropped. With a pool of another
+    /// UMEM the chunks go to the depot.
     pub fn close(mut self, pool: &mut Pool) -> Closed {
-        for _ in 0..DRAIN.0 {
+        for round in 0..=DRAIN_PATIENT {
             self.kick();
             self.complete(pool);
-            if self.sending == 0 || self.dead {
+            let sending = self.holdings.sending.held();
+            let taken = sending > self.rings.tx.pending() as usize;
+            if self.dead || sending == 0 || (round >= DRAIN_PAUSES && !taken) {
                 break;
             }
-            thread::sleep(DRAIN.1);
+            if round < DRAIN_PATIENT {
+                thread::sleep(DRAIN * (1 << round));
+            }
         }
         let Self {
             rings, holdings, ..
@@ -496,19 +559,12 @@ impl Socket {
     }
 }
 
-/// To be polled. A duplicate keeps the kernel's side of the socket open after [`Socket::close`]:
-/// drop duplicates first.
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.rings.fd.as_fd()
-    }
-}
-
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Socket")
             .field("config", &self.config)
-            .field("held_by_kernel", &self.holdings.ledger.held())
+            .field("filling", &self.holdings.filling.held())
+            .field("sending", &self.holdings.sending.held())
             .field("dead", &self.dead)
             .finish_non_exhaustive()
     }

@@ -159,8 +159,8 @@ impl Umem {
         Ok(anchor)
     }
 
-    /// Runs `bind` with the anchor's socket, registering first when needed, and whether sockets of
-    /// this UMEM carry multi-buffer frames.
+    /// Runs `bind` with the anchor's socket, registering first when needed, and whether the sockets
+    /// of this UMEM carry multi-buffer frames: all of them do when the anchor has `XDP_USE_SG`.
     pub(crate) fn with_anchor<R>(
         &self,
         bind: impl FnOnce(BorrowedFd<'_>, bool) -> Result<R, Error>,
@@ -173,6 +173,7 @@ impl Umem {
     }
 
     /// Bytes per chunk.
+    #[inline]
     pub fn chunk_size(&self) -> usize {
         self.config.chunk_size as usize
     }
@@ -184,6 +185,7 @@ impl Umem {
 
     /// Bytes in front of the data of a received or freshly allocated frame:
     /// [`XDP_PACKET_HEADROOM`] plus the configured headroom.
+    #[inline]
     pub fn headroom(&self) -> usize {
         (XDP_PACKET_HEADROOM + self.config.headroom) as usize
     }
@@ -195,10 +197,12 @@ impl Umem {
     }
 
     /// log2 of the chunk size.
+    #[inline]
     pub(crate) fn chunk_shift(&self) -> u32 {
         self.chunk_shift
     }
 
+    #[inline]
     pub(crate) fn tag(&self) -> NonZeroU32 {
         self.tag
     }
@@ -252,6 +256,7 @@ impl Umem {
 
     /// The link of a chunk the caller owns. Relaxed is enough: ownership moves between threads only
     /// through queues that synchronise.
+    #[inline]
     pub(crate) fn link(&self, chunk: u32) -> Link {
         let packed = self
             .links
@@ -265,6 +270,7 @@ impl Umem {
     }
 
     /// Sets the link of a chunk the caller owns.
+    #[inline]
     pub(crate) fn set_link(&self, chunk: u32, link: Link) {
         let packed = u64::from(link.next) | u64::from(link.head) << 32 | u64::from(link.len) << 48;
         if let Some(slot) = self.links.get(chunk as usize) {
@@ -277,6 +283,7 @@ impl Umem {
     /// # Safety
     /// The caller owns `chunk` (so nobody writes to it while the slice lives) and
     /// `head + len <= chunk_size`.
+    #[inline]
     pub(crate) unsafe fn bytes(&self, chunk: u32, head: u16, len: u16) -> &[u8] {
         debug_assert!(chunk < self.config.chunks && self.in_chunk(head, len));
         let start = ((chunk as usize) << self.chunk_shift) + usize::from(head);
@@ -290,6 +297,7 @@ impl Umem {
     /// # Safety
     /// The caller owns `chunk`, hands out no other slice of this range while this one lives, and
     /// `head + len <= chunk_size`.
+    #[inline]
     #[expect(clippy::mut_from_ref, reason = "exclusive by ownership of the chunk")]
     pub(crate) unsafe fn bytes_mut(&self, chunk: u32, head: u16, len: u16) -> &mut [u8] {
         debug_assert!(chunk < self.config.chunks && self.in_chunk(head, len));
@@ -299,6 +307,7 @@ impl Umem {
         unsafe { slice::from_raw_parts_mut(self.area.address().as_ptr().add(start), len.into()) }
     }
 
+    #[inline]
     fn in_chunk(&self, head: u16, len: u16) -> bool {
         u32::from(head) + u32::from(len) <= self.config.chunk_size
     }

@@ -17,15 +17,24 @@ struct Kernel {
 impl Kernel {
     /// Receives a packet: writes nothing, only says where it would be. Returns the descriptor.
     fn receive(&mut self, len: u32, more: bool) -> Descriptor {
-        let addr = self.fill.pop().unwrap() + 256;
+        let descriptor = self.take_fill(len, more);
         self.fill.release();
-        let descriptor = Descriptor {
-            addr,
-            len,
-            options: u32::from(more),
-        };
         self.deliver(descriptor);
         descriptor
+    }
+
+    /// Like `receive`, leaving its index of the fill ring as it is.
+    fn receive_unseen(&mut self, len: u32) {
+        let descriptor = self.take_fill(len, false);
+        self.deliver(descriptor);
+    }
+
+    fn take_fill(&mut self, len: u32, more: bool) -> Descriptor {
+        Descriptor {
+            addr: self.fill.pop().unwrap() + 256,
+            len,
+            options: u32::from(more),
+        }
     }
 
     fn deliver(&mut self, descriptor: Descriptor) {
@@ -39,9 +48,13 @@ impl Kernel {
     }
 }
 
-const CHUNKS: u32 = 64;
+const CHUNKS: u32 = 128;
 
 fn setup(multi_buffer: bool) -> (Arc<Umem>, Pool, Socket, Kernel) {
+    setup_sized(multi_buffer, 8)
+}
+
+fn setup_sized(multi_buffer: bool, tx_size: u32) -> (Arc<Umem>, Pool, Socket, Kernel) {
     let umem = Umem::new(UmemConfig {
         chunk_size: 2048,
         chunks: CHUNKS,
@@ -50,7 +63,7 @@ fn setup(multi_buffer: bool) -> (Arc<Umem>, Pool, Socket, Kernel) {
     .unwrap();
     let mut pool = Pool::new(&umem);
     let (rx_kernel, rx) = ring::pair(16).unwrap();
-    let (tx, tx_kernel) = ring::pair(8).unwrap();
+    let (tx, tx_kernel) = ring::pair(tx_size).unwrap();
     let (fill, fill_kernel) = ring::pair(16).unwrap();
     let (completion_kernel, completion) = ring::pair(16).unwrap();
     // No socket: waking it fails with ENOTSOCK, which is not the death of a device.
@@ -64,11 +77,10 @@ fn setup(multi_buffer: bool) -> (Arc<Umem>, Pool, Socket, Kernel) {
     };
     let config = SocketConfig {
         rx_frames: 16,
-        tx_size: 8,
-        multi_buffer,
+        tx_size,
         ..SocketConfig::default()
     };
-    let mut socket = Socket::over(&umem, rings, config);
+    let mut socket = Socket::over(&umem, rings, config, multi_buffer);
     socket.refill(&mut pool);
     let kernel = Kernel {
         rx: rx_kernel,
@@ -77,6 +89,14 @@ fn setup(multi_buffer: bool) -> (Arc<Umem>, Pool, Socket, Kernel) {
         completion: completion_kernel,
     };
     (umem, pool, socket, kernel)
+}
+
+fn sent(packets: usize, bytes: usize, rejected: usize) -> Sent {
+    Sent {
+        packets,
+        bytes,
+        rejected,
+    }
 }
 
 /// All chunks come back, whatever has happened before.
@@ -196,24 +216,24 @@ fn tx_takes_whole_frames_and_leaves_the_rest_in_order() {
         .map(|&n| pool.alloc_copy(&vec![n as u8; n]).unwrap())
         .collect();
     // 1 + 3 + 1 + 3 descriptors fill the ring of eight.
-    assert_eq!(socket.tx(&mut pool, &mut frames), 4);
+    assert_eq!(socket.tx(&mut pool, &mut frames), sent(4, 10_300, 0));
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0].len(), 300);
     assert!(socket.needs_kick() || !socket.rings.tx.needs_wakeup());
-    let mut sent = Vec::new();
+    let mut taken = Vec::new();
     while let Some(descriptor) = kernel.tx.pop() {
-        sent.push(descriptor);
+        taken.push(descriptor);
     }
     kernel.tx.release();
-    let shape: Vec<(u32, u32)> = sent.iter().map(|d| (d.len, d.options)).collect();
+    let shape: Vec<(u32, u32)> = taken.iter().map(|d| (d.len, d.options)).collect();
     let big = [(1792, 1), (2048, 1), (1160, 0)];
     let expected = [&[(100, 0)], &big[..], &[(200, 0)], &big[..]].concat();
     assert_eq!(shape, expected);
-    for descriptor in &sent {
+    for descriptor in &taken {
         kernel.complete(descriptor.addr);
     }
     assert_eq!(socket.complete(&mut pool), 8);
-    assert_eq!(socket.tx(&mut pool, &mut frames), 1);
+    assert_eq!(socket.tx(&mut pool, &mut frames), sent(1, 300, 0));
     assert_conserved(&umem, pool, socket, frames);
 }
 
@@ -221,7 +241,7 @@ fn tx_takes_whole_frames_and_leaves_the_rest_in_order() {
 fn completions_that_make_no_sense_are_counted() {
     let (umem, mut pool, mut socket, mut kernel) = setup(false);
     let mut frames = vec![pool.alloc_copy(&[1; 60]).unwrap()];
-    assert_eq!(socket.tx(&mut pool, &mut frames), 1);
+    assert_eq!(socket.tx(&mut pool, &mut frames), sent(1, 60, 0));
     let addr = kernel.tx.pop().unwrap().addr;
     for addr in [addr, addr, u64::MAX, u64::from(CHUNKS) << 11] {
         kernel.complete(addr);
@@ -247,12 +267,156 @@ fn what_can_never_be_sent_is_rejected() {
         Pool::new(&other).alloc_copy(&[0; 60]).unwrap(),
         pool.alloc_copy(&[0; 14]).unwrap(),
     ];
-    assert_eq!(socket.tx(&mut pool, &mut frames), 1);
+    assert_eq!(socket.tx(&mut pool, &mut frames), sent(1, 14, 4));
     assert!(frames.is_empty());
     assert_eq!(socket.tx_rejected, 4);
     assert_eq!(kernel.tx.pop().unwrap().len, 14);
     assert_eq!(kernel.tx.pop(), None);
     assert_conserved(&umem, pool, socket, frames);
+}
+
+#[test]
+fn the_first_segment_holds_the_ethernet_header() {
+    let (umem, mut pool, mut socket, mut kernel) = setup(true);
+    let cut_to = |first: usize, pool: &mut Pool| {
+        let mut frame = pool.alloc_copy(&[0; 3000]).unwrap();
+        assert!(frame.pull_head(1792 - first));
+        frame
+    };
+    let mut frames = vec![cut_to(13, &mut pool), cut_to(14, &mut pool)];
+    assert_eq!(
+        socket.tx(&mut pool, &mut frames),
+        sent(1, 14 + 3000 - 1792, 1)
+    );
+    assert_eq!(kernel.tx.pop().unwrap().len, 14);
+    assert_conserved(&umem, pool, socket, frames);
+}
+
+#[test]
+fn segments_are_bounded_by_the_kernel_and_by_the_ring() {
+    let (_, _, socket, _) = setup(true);
+    assert_eq!(socket.max_segments, 8);
+    let (_, _, socket, _) = setup_sized(true, 128);
+    assert_eq!(socket.max_segments, MAX_TX_SEGMENTS);
+    let (_, _, socket, _) = setup(false);
+    assert_eq!(socket.max_segments, 1);
+}
+
+#[test]
+fn the_two_directions_are_not_mixed() {
+    let (umem, mut pool, mut socket, mut kernel) = setup(false);
+    let mut frames = vec![pool.alloc_copy(&[1; 60]).unwrap()];
+    socket.tx(&mut pool, &mut frames);
+    let outgoing = kernel.tx.pop().unwrap();
+    let incoming = kernel.fill.pop().unwrap() + 256;
+    // A chunk in the fill ring was not sent, and one being sent was not received into.
+    kernel.complete(incoming);
+    assert_eq!(socket.complete(&mut pool), 0);
+    kernel.deliver(outgoing);
+    let mut out = Vec::with_capacity(4);
+    assert_eq!(socket.rx(&mut pool, &mut out, 4), 0);
+    assert_eq!(socket.bad_descriptors, 2);
+    // Both are still there for what they were given for.
+    kernel.complete(outgoing.addr);
+    assert_eq!(socket.complete(&mut pool), 1);
+    kernel.deliver(Descriptor {
+        addr: incoming,
+        len: 60,
+        options: 0,
+    });
+    assert_eq!(socket.rx(&mut pool, &mut out, 4), 1);
+    assert_eq!(socket.bad_descriptors, 2);
+    assert_conserved(&umem, pool, socket, out);
+}
+
+#[test]
+fn a_broken_ring_is_the_end_of_the_socket() {
+    const WILD: u32 = 1 << 20;
+    for ring in 0..4 {
+        let (umem, mut pool, mut socket, mut kernel) = setup(false);
+        match ring {
+            0 => kernel_index(&socket.rings.rx),
+            1 => socket.rings.tx.set_consumer(WILD),
+            2 => socket.rings.fill.set_consumer(WILD),
+            _ => kernel_index(&socket.rings.completion),
+        }
+        let mut out = Vec::with_capacity(4);
+        if ring == 2 {
+            // The fill ring is looked at when there is something to fill in.
+            kernel.receive_unseen(60);
+        }
+        assert!(!socket.is_dead());
+        socket.rx(&mut pool, &mut out, 4);
+        let mut frames = vec![pool.alloc_copy(&[1; 60]).unwrap()];
+        for _ in 0..9 {
+            frames.push(pool.alloc_copy(&[1; 60]).unwrap());
+        }
+        socket.tx(&mut pool, &mut frames);
+        assert!(socket.is_dead(), "ring {ring}");
+        assert!(!socket.needs_kick() && !socket.probe());
+        let waiting = frames.len();
+        assert_eq!(socket.tx(&mut pool, &mut frames), Sent::default());
+        assert_eq!(frames.len(), waiting);
+        frames.append(&mut out);
+        assert_conserved(&umem, pool, socket, frames);
+    }
+    fn kernel_index<T: ring::Entry>(ring: &Consumer<T>) {
+        ring.set_producer(WILD);
+    }
+}
+
+/// Sends `count` frames, then wakes a kernel that takes `step` descriptors a call and drops the
+/// last of them. Returns the number of calls, what `kick` said and the descriptors left.
+fn wake(count: usize, step: usize) -> (usize, bool, u32) {
+    let (umem, mut pool, mut socket, mut kernel) = setup_sized(false, 128);
+    let mut frames: Vec<Frame> = (0..count)
+        .map(|_| pool.alloc_copy(&[1; 60]).unwrap())
+        .collect();
+    assert_eq!(socket.tx(&mut pool, &mut frames).packets, count);
+    socket.rings.tx.want_wakeup();
+    let (mut calls, mut tries) = (0, SLOW_WAKES);
+    let done = socket.kick_within(&mut tries, |_| {
+        calls += 1;
+        for _ in 0..step {
+            kernel.tx.pop();
+        }
+        kernel.tx.release();
+        Err(io::Error::from_raw_os_error(libc::EBUSY))
+    });
+    let left = socket.rings.tx.pending();
+    assert_eq!(socket.needs_kick(), left > 0);
+    assert_conserved(&umem, pool, socket, frames);
+    (calls, done, left)
+}
+
+#[test]
+fn a_receiver_that_drops_costs_few_system_calls() {
+    // One dropped frame a call: three calls, the rest waits for the next turn.
+    assert_eq!(wake(40, 1), (3, false, 37));
+    // The kernel's own bound of 32 descriptors a call does not count.
+    assert_eq!(wake(100, 32), (4, true, 0));
+    assert_eq!(wake(3, 1), (3, true, 0));
+    // No progress is not tried again.
+    assert_eq!(wake(40, 0), (1, false, 40));
+    assert_eq!(wake(0, 1), (0, true, 0));
+}
+
+#[test]
+fn closing_waits_for_frames_the_kernel_still_reads() {
+    let (umem, mut pool, mut socket, mut kernel) = setup(false);
+    let mut frames = vec![pool.alloc_copy(&[1; 60]).unwrap()];
+    socket.tx(&mut pool, &mut frames);
+    let addr = kernel.tx.pop().unwrap().addr;
+    kernel.tx.release();
+    let device = thread::spawn(move || {
+        // Longer than frames that were not taken get.
+        thread::sleep(Duration::from_millis(15));
+        kernel.complete(addr);
+    });
+    assert_eq!(socket.close(&mut pool).reclaimed, 16);
+    device.join().unwrap();
+    drop(pool);
+    assert_eq!(umem.available(), CHUNKS as usize);
 }
 
 #[test]
@@ -270,7 +434,7 @@ fn a_pool_of_another_umem_is_not_touched() {
     assert_eq!(socket.rx(&mut wrong, &mut out, 4), 0);
     assert_eq!(socket.complete(&mut wrong), 0);
     let mut frames = vec![wrong.alloc_copy(&[0; 60]).unwrap()];
-    assert_eq!(socket.tx(&mut wrong, &mut frames), 0);
+    assert_eq!(socket.tx(&mut wrong, &mut frames), Sent::default());
     assert_eq!(frames.len(), 1);
     wrong.free(frames.remove(0));
     // Closing with the wrong pool returns the chunks to the right depot.

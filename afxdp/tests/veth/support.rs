@@ -70,6 +70,11 @@ pub(crate) struct Pod {
 impl Pod {
     /// Makes the pair; the host end is called `veth<n>`.
     pub(crate) fn new(n: u8, mtu: u32, queues: u32) -> Self {
+        Self::with_queues(n, mtu, queues, queues)
+    }
+
+    /// Makes a pair with `queues` RX and TX queues at the host end and `peer_queues` at the pod's.
+    pub(crate) fn with_queues(n: u8, mtu: u32, queues: u32, peer_queues: u32) -> Self {
         let host = current_netns();
         let netns = thread::spawn(|| {
             enter_new_netns();
@@ -78,9 +83,10 @@ impl Pod {
         .join()
         .expect("a namespace for the pod");
         let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
-        let shape = format!("mtu {mtu} numrxqueues {queues} numtxqueues {queues}");
+        let shape = |queues: u32| format!("mtu {mtu} numrxqueues {queues} numtxqueues {queues}");
+        let (here, there) = (shape(queues), shape(peer_queues));
         ip(&format!(
-            "link add veth{n} {shape} type veth peer name eth0 {shape} netns {path}"
+            "link add veth{n} {here} type veth peer name eth0 {there} netns {path}"
         ));
         // Neighbour and router discovery would mix with the frames of the tests.
         sysctl(&format!("net.ipv6.conf.veth{n}.disable_ipv6"), "1");
