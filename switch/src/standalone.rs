@@ -150,6 +150,14 @@ impl Standalone {
         id
     }
 
+    /// Says which MAC address frames to a port must be sent to, as for an uplink's NIC.
+    pub fn set_port_mac(&mut self, id: PortId, mac: MacAddr) {
+        if let Some(Some(entry)) = self.tables.ports.get_mut(id.index()) {
+            entry.mac = Some(mac);
+        }
+        self.publish();
+    }
+
     /// Adds a next hop.
     ///
     /// # Errors

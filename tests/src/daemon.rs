@@ -301,7 +301,7 @@ impl Daemon {
             self.port_del(&port.name)
                 .with_context(|| format!("detach {}", port.name))?;
         }
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + Duration::from_secs(6);
         loop {
             let stats = self.stats()?;
             let held = stats.pool_total - stats.pool_free;

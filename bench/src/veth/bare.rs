@@ -77,5 +77,5 @@ fn carry(pool: &mut Pool, from: &mut Device, to: &mut Device, batch: &mut Vec<Fr
         to.complete(pool);
         return 0;
     }
-    to.tx(pool, batch) as u64
+    to.tx(pool, batch).packets as u64
 }

@@ -48,7 +48,7 @@ impl Generator {
                     {
                         frames.push(frame);
                     }
-                    sent += socket.tx(&mut pool, &mut frames) as u64;
+                    sent += socket.tx(&mut pool, &mut frames).packets as u64;
                 }
                 for frame in frames {
                     pool.free(frame);

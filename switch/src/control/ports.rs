@@ -168,7 +168,6 @@ pub(crate) struct Opened {
 /// Opens an AF_XDP port on `link`.
 pub(crate) fn open_afxdp(link: Link, opening: Opening<'_>) -> Result<Opened, ApiError> {
     let room = opening.umem.chunk_size() - opening.umem.headroom() - HEADER_LEN;
-    let multi_buffer = link.mtu as usize > room;
     let device = Device::open(
         opening.umem,
         DeviceConfig {
@@ -178,7 +177,6 @@ pub(crate) fn open_afxdp(link: Link, opening: Opening<'_>) -> Result<Opened, Api
             fill_size: opening.ring,
             completion_size: opening.ring,
             rx_frames: opening.rx_frames,
-            multi_buffer,
             program: match opening.pinhole {
                 Some(pinhole) => ProgramKind::Uplink(pinhole),
                 None => ProgramKind::Pod,
@@ -206,6 +204,7 @@ pub(crate) fn open_afxdp(link: Link, opening: Opening<'_>) -> Result<Opened, Api
         XdpMode::Native => "native",
         XdpMode::Skb => "skb",
     };
+    let multi_buffer = device.multi_buffer();
     // The kernel gives each queue of the device its own rings.
     let queues = u32::try_from(device.queues()).unwrap_or(u32::MAX);
     Ok(Opened {

@@ -5,19 +5,10 @@ mod tap;
 
 use shunt_afxdp::{Device, Error, Frame, Pinhole, Pool};
 
+pub use shunt_afxdp::Sent;
+
 pub use memory::{MemoryPort, MemoryWire};
 pub use tap::TapPort;
-
-/// What a port did with the frames it was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sent {
-    /// Frames it took.
-    pub packets: usize,
-    /// Bytes of them.
-    pub bytes: usize,
-    /// Frames it freed because the device refused them.
-    pub rejected: usize,
-}
 
 /// A port of any kind.
 pub enum Port {
@@ -44,16 +35,7 @@ impl Port {
     #[inline]
     pub fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>) -> Sent {
         match self {
-            Self::Afxdp(device) => {
-                let (queued, before) = (frames.len(), bytes(frames));
-                let packets = device.tx(pool, frames);
-                let rejected = queued - frames.len() - packets;
-                Sent {
-                    packets,
-                    bytes: before - bytes(frames),
-                    rejected,
-                }
-            }
+            Self::Afxdp(device) => device.tx(pool, frames),
             Self::Tap(tap) => tap.tx(pool, frames),
             Self::Memory(memory) => memory.tx(pool, frames),
         }
@@ -87,7 +69,8 @@ impl Port {
         }
     }
 
-    /// What the kernel counted on its side, by its own names.
+    /// What the kernel counted on its side, by its own names, and its descriptors that made no
+    /// sense.
     pub fn kernel_counters(&self) -> Vec<(&'static str, u64)> {
         match self {
             Self::Afxdp(device) => {
@@ -101,6 +84,7 @@ impl Port {
                     ("rx_ring_full", s.rx_ring_full),
                     ("rx_fill_ring_empty_descs", s.rx_fill_ring_empty_descs),
                     ("tx_ring_empty_descs", s.tx_ring_empty_descs),
+                    ("bad_descriptors", s.bad_descriptors),
                 ]
             }
             Self::Tap(tap) => tap.counters(),
@@ -115,8 +99,4 @@ impl Port {
             let _ = device.close(pool);
         }
     }
-}
-
-fn bytes(frames: &[Frame]) -> usize {
-    frames.iter().map(Frame::len).sum()
 }

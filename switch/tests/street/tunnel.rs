@@ -1,7 +1,9 @@
 //! Between nodes: VXLAN, IPIP, direct; and what must not come in.
 
+use shunt_api::MacAddr;
 use shunt_switch::config::Mode;
 use shunt_switch::stats::DropReason;
+use shunt_switch::tables::PortId;
 
 use crate::node::*;
 
@@ -447,6 +449,25 @@ fn packets_cut_anywhere_are_accounted_for() {
             assert_eq!(truncated, u64::from(length < inner_header + 20), "{length}");
         }
         assert_eq!(two.pods[0].receive(), None);
+        one.finish();
+        two.finish();
+    }
+}
+
+#[test]
+fn what_the_link_floods_for_other_stations_is_not_ours() {
+    for join in [VXLAN, Node::ipip_to, Node::direct_to] {
+        let (one, mut two, wire) = across(join);
+        let mut mac = [0; 6];
+        mac.copy_from_slice(&wire[..6]);
+        two.switch.set_port_mac(PortId(0), MacAddr(mac));
+        two.send_uplink(&wire);
+        assert!(two.pods[0].receive().is_some());
+        let mut elsewhere = wire.clone();
+        elsewhere[5] ^= 1;
+        two.send_uplink(&elsewhere);
+        assert_eq!(two.pods[0].receive(), None);
+        assert_eq!(two.drops(DropReason::NotOurMac), 1);
         one.finish();
         two.finish();
     }
