@@ -382,7 +382,8 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Bytes transmitted.
     pub tx_bytes: u64,
-    /// Drops of frames that came in here, or (for transmit reasons) were to go out here.
+    /// Drops of frames that came in here; `tx_rejected`, and `port_gone` of frames that were queued
+    /// when the port went, are counted at the port they were to leave by.
     pub drops: BTreeMap<String, u64>,
     /// What the kernel dropped before the switch saw it, by the kernel's names
     /// (`struct xdp_statistics`, include/uapi/linux/if_xdp.h).

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crossbeam::queue::ArrayQueue;
 use mio::Waker;
 use shunt_afxdp::{Pinhole, Pool, Umem};
@@ -34,6 +34,8 @@ pub(crate) enum WorkerError {
         "worker {index} cannot be pinned to core {core}: check workers.cores against the cores this process may use"
     )]
     Pin { index: usize, core: usize },
+    #[error("worker {0} has ended: its panic is in the log; restart the daemon")]
+    Ended(usize),
     #[error("the thread of worker {0} cannot be started: {1}")]
     Spawn(usize, std::io::Error),
     #[error("worker {0} gets no FIB reader: {1}")]
@@ -172,8 +174,10 @@ impl Workers {
             .handles
             .get(worker)
             .map_or(usize::MAX, |handle| handle.core);
-        from.recv_timeout(PATIENCE)
-            .map_err(|_| WorkerError::Silent(worker, core))
+        from.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => WorkerError::Silent(worker, core),
+            RecvTimeoutError::Disconnected => WorkerError::Ended(worker),
+        })
     }
 
     /// After the FIB has changed: frames that waited may go on.
