@@ -18,7 +18,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// The handlers cannot be installed.
-    pub fn catch() -> Result<Self> {
+    fn catch() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
@@ -44,8 +44,19 @@ impl Interrupt {
         }
     }
 
-    /// Runs a program's body to its exit code; an error is printed after all it held has gone.
-    pub fn run(self, body: impl FnOnce(&Self) -> Result<ExitCode>) -> ExitCode {
+    /// A program whose `body` ends in order on Ctrl-C; an error is printed after all that it held
+    /// has gone.
+    pub fn main(body: impl FnOnce(&Self) -> Result<ExitCode>) -> ExitCode {
+        match Self::catch() {
+            Ok(interrupt) => interrupt.run(body),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn run(self, body: impl FnOnce(&Self) -> Result<ExitCode>) -> ExitCode {
         match body(&self) {
             Ok(code) => code,
             Err(_) if self.0.load(Ordering::Relaxed) => {

@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::udp;
+
 /// A one's complement sum in the making, over bytes given in order and in any cut.
 ///
 /// Each method takes the sum and gives the new one, so that sums chain and a prefix can be kept:
@@ -84,6 +86,18 @@ impl Checksum {
     #[must_use]
     pub fn finish(self) -> u16 {
         !self.folded()
+    }
+
+    /// As [`Checksum::finish`], for a field `offset` bytes into its transport header: UDP's, which
+    /// no other protocol has at its place, as [`Checksum::finish_udp`].
+    #[inline]
+    #[must_use]
+    pub fn finish_at(self, offset: usize) -> u16 {
+        if offset == udp::field::CHECKSUM.start {
+            self.finish_udp()
+        } else {
+            self.finish()
+        }
     }
 
     /// As [`Checksum::finish`] for a UDP header, where 0 would mean "none" and is sent as 0xffff

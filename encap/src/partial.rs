@@ -62,12 +62,8 @@ impl PartialChecksum {
         let sum = rest
             .into_iter()
             .fold(Checksum::new().add(covered), Checksum::add);
-        let is_udp = offset.checked_sub(start) == Some(udp::field::CHECKSUM.start);
-        let checksum = if is_udp {
-            sum.finish_udp()
-        } else {
-            sum.finish()
-        };
+        // A field before `start` is no transport header's, so not UDP's either.
+        let checksum = sum.finish_at(offset.checked_sub(start).unwrap_or(usize::MAX));
         write_u16(head, offset..offset + 2, checksum);
         Ok(())
     }

@@ -62,6 +62,23 @@ fn site(mode: Mode, encap: Encap) -> Result<(Site, Node, Wire)> {
     Ok((site, other, wire))
 }
 
+/// Proof that the frames of a test are refused for what is wrong with them: one without a fault,
+/// sent from `from`, reaches its pod.
+fn must_be_delivered(site: &Site, from: &Netns, good: &Vec<u8>) -> Result<()> {
+    let before = site.daemon.stats()?;
+    inject(from, "eth0", std::slice::from_ref(good))?;
+    let after = received(site, &before, 1)?;
+    assert!(
+        drops_between(&before, &after).is_empty(),
+        "{:?}",
+        after.drops
+    );
+    assert!(after.transmitted > before.transmitted);
+    // The pod's answer goes back into the tunnel.
+    sleep(Duration::from_millis(200));
+    Ok(())
+}
+
 /// Waits until `count` more frames than `before` were received.
 fn received(site: &Site, before: &StatsReport, count: u64) -> Result<StatsReport> {
     let deadline = Instant::now() + Duration::from_secs(2);
@@ -286,18 +303,7 @@ fn from_the_underlay_in_vxlan() -> Result<()> {
         &vxlan(1, &inner(&[0x45; 40])),
     );
 
-    // Proof that the frames below are refused for what is wrong with them.
-    let before = site.daemon.stats()?;
-    inject(&node2.netns, "eth0", std::slice::from_ref(&good))?;
-    let after = received(&site, &before, 1)?;
-    assert!(
-        drops_between(&before, &after).is_empty(),
-        "{:?}",
-        after.drops
-    );
-    assert!(after.transmitted > before.transmitted);
-    // The pod's answer goes back into the tunnel.
-    sleep(Duration::from_millis(200));
+    must_be_delivered(&site, &node2.netns, &good)?;
 
     let cases = [
         case("no I flag", "bad_vxlan_header", flags(0)?),
@@ -407,16 +413,7 @@ fn from_the_underlay_in_ipip() -> Result<()> {
         ethernet_ipv4(from, to, &ipv4(source, NODE1, IPIP, 64, packet))
     };
     let good = outer(NODE2, &echo_request(B1, A1, 64));
-    let before = site.daemon.stats()?;
-    inject(&node2.netns, "eth0", std::slice::from_ref(&good))?;
-    let after = received(&site, &before, 1)?;
-    assert!(
-        drops_between(&before, &after).is_empty(),
-        "{:?}",
-        after.drops
-    );
-    assert!(after.transmitted > before.transmitted);
-    sleep(Duration::from_millis(200));
+    must_be_delivered(&site, &node2.netns, &good)?;
 
     let cases = [
         case(

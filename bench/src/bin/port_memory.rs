@@ -48,13 +48,7 @@ struct Memory {
 }
 
 fn main() -> ExitCode {
-    match Interrupt::catch() {
-        Ok(interrupt) => interrupt.run(program),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Interrupt::main(program)
 }
 
 fn program(interrupt: &Interrupt) -> Result<ExitCode> {

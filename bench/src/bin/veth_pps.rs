@@ -90,13 +90,7 @@ struct Results {
 }
 
 fn main() -> ExitCode {
-    match Interrupt::catch() {
-        Ok(interrupt) => interrupt.run(program),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Interrupt::main(program)
 }
 
 fn program(interrupt: &Interrupt) -> Result<ExitCode> {

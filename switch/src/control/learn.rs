@@ -122,13 +122,8 @@ impl Daemon {
                 *count += 1;
             }
         }
-        let ids: Vec<_> = self
-            .ports
-            .iter()
-            .filter_map(|record| record.slot.clone().ok())
-            .collect();
-        for id in ids {
-            if let Some(record) = self.ports.by_id_mut(id) {
+        for record in self.ports.iter_mut() {
+            if let Some(id) = record.id() {
                 record.stations = counts[id.index()];
             }
         }
@@ -244,21 +239,17 @@ impl Daemon {
     }
 
     fn link_gone(&mut self, index: u32) {
-        let id = self
+        if let Some(id) = self
             .ports
-            .by_ifindex(index)
-            .and_then(|record| record.slot.clone().ok());
-        if let Some(id) = id {
+            .by_ifindex_mut(index)
+            .and_then(|record| record.id())
+        {
             self.port_dead(id);
         }
     }
 
     fn link_changed(&mut self, link: &netlink::Link) {
-        let id = self
-            .ports
-            .by_ifindex(link.index)
-            .and_then(|record| record.slot.clone().ok());
-        let Some(record) = id.and_then(|id| self.ports.by_id_mut(id)) else {
+        let Some(record) = self.ports.by_ifindex_mut(link.index) else {
             return;
         };
         let now = (ports::mtu(link, record.max_mtu), link.mac, link.up);
@@ -268,7 +259,7 @@ impl Daemon {
         }
     }
 
-    /// After missed events: which of our devices are gone?
+    /// After missed events: which of our devices are gone, which have changed?
     fn missed_links(&mut self) {
         let Ok(links) = self.netlink.links() else {
             return;

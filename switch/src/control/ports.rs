@@ -46,6 +46,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Its slot while it is open.
+    pub(crate) fn id(&self) -> Option<PortId> {
+        self.slot.as_ref().ok().copied()
+    }
+
     pub(crate) fn entry(&self) -> PortEntry {
         PortEntry {
             role: self.role,
@@ -59,7 +64,7 @@ impl Record {
     }
 }
 
-/// All ports, by slot order of attachment.
+/// All ports, in the order of their attachment.
 #[derive(Default)]
 pub(crate) struct Ports {
     records: Vec<Record>,
@@ -91,10 +96,14 @@ impl Ports {
         self.records.iter_mut().find(|record| record.slot == Ok(id))
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Record> {
+        self.records.iter_mut()
+    }
+
     /// The open port on a kernel interface.
-    pub(crate) fn by_ifindex(&self, ifindex: u32) -> Option<&Record> {
+    pub(crate) fn by_ifindex_mut(&mut self, ifindex: u32) -> Option<&mut Record> {
         self.records
-            .iter()
+            .iter_mut()
             .find(|record| record.ifindex == ifindex && record.slot.is_ok())
     }
 

@@ -8,9 +8,6 @@ use super::{Context, Event, Street, Verdict, ipv4};
 use crate::stats::DropReason;
 use crate::tables::{Action, DomainId, NextHop, PortId};
 
-/// Where UDP's checksum field is in its header, RFC 768; no other protocol has its own there.
-const UDP_CHECKSUM: usize = 6;
-
 impl Street {
     /// Carries out the verdicts; the batch is empty afterwards.
     pub(super) fn egress(&mut self, context: &mut Context<'_>, batch: &mut Vec<Frame>) {
@@ -140,8 +137,7 @@ fn complete_checksum(frame: &mut Frame, pool: &Pool) {
     }
     let field = usize::from(csum.start) + usize::from(csum.offset);
     if let Some(field) = frame.data_mut(umem).get_mut(field..field + 2) {
-        let udp = usize::from(csum.offset) == UDP_CHECKSUM;
-        let checksum = if udp { sum.finish_udp() } else { sum.finish() };
+        let checksum = sum.finish_at(usize::from(csum.offset));
         field.copy_from_slice(&checksum.to_be_bytes());
     }
 }
