@@ -27,9 +27,8 @@ pub struct Fdb {
     buckets: Box<[Bucket]>,
     seen: Box<[AtomicU32]>,
     mask: usize,
-    limit: usize,
-    /// Odd and secret: a station cannot choose MACs that fill another's buckets.
-    multipliers: [u64; 2],
+    /// Random: a station cannot choose MACs that fill another's buckets.
+    secret: [u64; 2],
 }
 
 /// An entry, as the control thread lists it.
@@ -76,20 +75,19 @@ impl Fdb {
                 .collect(),
             seen: (0..buckets * SLOTS).map(|_| AtomicU32::new(0)).collect(),
             mask: buckets - 1,
-            limit,
-            multipliers: std::array::from_fn(|_| RandomState::new().hash_one(limit) | 1),
+            secret: std::array::from_fn(|n| RandomState::new().hash_one(n)),
         }
     }
 
-    /// The most stations it takes.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
+    /// The two buckets, different ones, in which `key` may be.
     #[inline]
     fn candidates(&self, key: u64) -> [usize; 2] {
-        self.multipliers
-            .map(|multiplier| (key.wrapping_mul(multiplier) >> 40) as usize & self.mask)
+        // Two rounds: one multiplication alone piles up MACs that are numbered in a row.
+        let mut hash = (key ^ self.secret[0]).wrapping_mul(self.secret[1] | 1);
+        hash ^= hash >> 32;
+        hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let first = (hash >> 40) as usize & self.mask;
+        [first, first ^ ((hash >> 16) as usize & self.mask | 1)]
     }
 
     #[inline]
@@ -171,8 +169,20 @@ impl Fdb {
         }
     }
 
+    fn used(&self, bucket: usize) -> usize {
+        let slots = self.buckets[bucket].0.iter();
+        slots
+            .filter(|slot| slot.load(Ordering::Relaxed) != EMPTY)
+            .count()
+    }
+
     fn insert(&self, key: u64, entry: u64, seen: u32) -> Learned {
-        let free = self.candidates(key).into_iter().find_map(|bucket| {
+        // The emptier of the two: that keeps both from filling up long before the table does.
+        let bucket = self
+            .candidates(key)
+            .into_iter()
+            .min_by_key(|bucket| self.used(*bucket));
+        let free = bucket.and_then(|bucket| {
             let slots = &self.buckets[bucket].0;
             let free = slots
                 .iter()
@@ -283,6 +293,22 @@ mod tests {
                 assert_eq!(fdb.lookup(mac(n)), Some(PortId(n as u16 & 0xff)));
             }
             assert_eq!(fdb.list().len(), limit);
+        }
+    }
+
+    #[test]
+    fn takes_its_limit_whatever_the_secret_and_the_numbering() {
+        let steps = [1, 2, 8, 0x100, 0x1_0000, 0x9_e377];
+        for (round, step) in steps.into_iter().cycle().take(300).enumerate() {
+            let fdb = Fdb::new(1024);
+            for n in 0..1024 {
+                let learned = fdb.learn(mac(n * step), PortId(1), 1);
+                assert_eq!(
+                    learned,
+                    Learned::New,
+                    "{n} of round {round}, step {step:#x}"
+                );
+            }
         }
     }
 
