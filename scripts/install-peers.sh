@@ -1,0 +1,28 @@
+#!/bin/bash
+# Installs the Debian packages of the peers that `compare` measures beside Shunt, and only those
+# missing: install-peers.sh SUITE. With nothing missing it needs neither root nor a network.
+set -euo pipefail
+
+case "${1:-}" in
+fib) packages="gcc libc6-dev pkg-config dpdk-dev libdpdk-dev" ;;
+*)
+    echo "usage: $0 fib" >&2
+    exit 2
+    ;;
+esac
+
+missing=()
+for package in $packages; do
+    status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [ "$status" = "install ok installed" ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing packages: as root, run: apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+echo "installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
