@@ -31,19 +31,21 @@ pub enum FibError {
         limit: usize,
     },
 
-    /// A prefix longer than /24 needs a second-level group and none is free.
+    /// A part of the structure that a prefix needs is not to be had.
     #[error(
-        "no second-level group is free for a prefix longer than /24: of {limit}, {used} are in \
-         use and {held} are held up by {lagging} readers; raise `groups`, or have the readers \
-         call quiescent() once a batch and offline() before they sleep"
+        "all {limit} `{pool}` are taken: {used} in use, {held} held up by {lagging} readers; \
+         raise `{pool}`, or have the readers call quiescent() once a batch and offline() before \
+         they sleep"
     )]
-    GroupsExhausted {
-        /// The configured number of groups.
-        limit: u16,
-        /// Groups that hold routes.
-        used: u16,
-        /// Groups that are retired but that a reader may still be looking into.
-        held: u16,
+    PoolExhausted {
+        /// What the configuration calls the limit.
+        pool: &'static str,
+        /// The configured number.
+        limit: u32,
+        /// In use.
+        used: u32,
+        /// Retired, but a reader may still be looking into them.
+        held: u32,
         /// Readers that have not been quiescent since the oldest of those was retired.
         lagging: usize,
     },

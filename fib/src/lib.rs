@@ -19,7 +19,7 @@
 //!
 //! // On the street: a batch at a time, then say that nothing of it is held any more.
 //! let addresses = [0x0a01_0203, 0x0a02_0203];
-//! let mut raw = [0; 2];
+//! let mut raw = [0u16; 2];
 //! reader.lookup_batch(&addresses, &mut raw);
 //! assert_eq!(raw.map(NextHopIndex::from_raw), [Some(hop), None]);
 //! reader.quiescent();
@@ -29,11 +29,27 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod error;
+mod family;
+mod memory;
 mod next_hop;
+mod pool;
+mod prefix;
 mod qsbr;
+mod raw;
+mod reader;
+mod routes;
 pub mod v4;
+mod writer;
 
+pub use address::Address;
 pub use error::FibError;
-pub use next_hop::NextHopIndex;
-pub use v4::{Fib4Config, Fib4Memory, Fib4Reader, Fib4Writer, Footprint, GroupUse};
+pub use family::Family;
+pub use memory::Footprint;
+pub use next_hop::{NextHopIndex, Value};
+pub use pool::PoolUse;
+pub use raw::RawWidth;
+pub use reader::FibReader;
+pub use v4::{Fib4Config, Fib4Memory, Fib4Reader, Fib4Writer};
+pub use writer::FibWriter;

@@ -54,6 +54,13 @@ impl fmt::Display for NextHopIndex {
     }
 }
 
+/// What a route leads to: [`NextHopIndex`], or a caller's own type that is one and the same, such
+/// as a newtype, so that the indexes of two tables of next hops cannot be confused. Implemented
+/// for all such types.
+pub trait Value: Copy + From<NextHopIndex> + Into<NextHopIndex> {}
+
+impl<V: Copy + From<NextHopIndex> + Into<NextHopIndex>> Value for V {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU64, fence};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
@@ -24,19 +26,21 @@ const GONE: u64 = u64::MAX;
 
 /// The writer's side: the epoch and all the readers.
 #[derive(Debug)]
-pub(crate) struct Domain {
+pub struct Domain {
     epoch: Counter,
     readers: Vec<Counter>,
     limit: usize,
+    wait: Duration,
 }
 
 impl Domain {
-    /// A domain for at most `limit` readers at a time.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// A domain for at most `limit` readers at a time, for which the writer waits up to `wait`.
+    pub(crate) fn new(limit: usize, wait: Duration) -> Self {
         Self {
             epoch: Counter::default(),
             readers: Vec::new(),
             limit,
+            wait,
         }
     }
 
@@ -78,6 +82,33 @@ impl Domain {
             .map(|reader| reader.load(Acquire))
             .min()
             .unwrap_or(GONE)
+    }
+
+    /// How long [`wait`](Self::wait) waits.
+    pub(crate) fn patience(&self) -> Duration {
+        self.wait
+    }
+
+    /// Waits until `done`, but not longer than the domain was made with, and says whether it was.
+    pub(crate) fn wait(&self, mut done: impl FnMut() -> bool) -> bool {
+        const SPINS: u32 = 100;
+        let start = Instant::now();
+        let mut spins = 0;
+        loop {
+            if done() {
+                return true;
+            }
+            if start.elapsed() >= self.wait {
+                return false;
+            }
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                // The reader waited for may want this very core.
+                thread::yield_now();
+            }
+        }
     }
 
     /// How many readers have not passed `epoch`.
@@ -143,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_epoch_passes_when_every_online_reader_was_quiescent() {
-        let mut domain = Domain::new(2);
+        let mut domain = Domain::new(2, Duration::ZERO);
         let (a, b) = (domain.register().unwrap(), domain.register().unwrap());
         let tag = domain.advance();
         assert!(domain.passed() < tag);
@@ -158,7 +189,7 @@ mod tests {
 
     #[test]
     fn offline_and_dropped_readers_hold_nothing_up() {
-        let mut domain = Domain::new(2);
+        let mut domain = Domain::new(2, Duration::ZERO);
         let (a, b) = (domain.register().unwrap(), domain.register().unwrap());
         a.offline();
         drop(b);
@@ -179,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_limit_counts_living_readers() {
-        let mut domain = Domain::new(1);
+        let mut domain = Domain::new(1, Duration::ZERO);
         let a = domain.register().unwrap();
         assert!(domain.register().is_none());
         a.offline();
@@ -190,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_new_reader_has_passed_what_came_before_it() {
-        let mut domain = Domain::new(1);
+        let mut domain = Domain::new(1, Duration::ZERO);
         let tag = domain.advance();
         let _reader = domain.register().unwrap();
         assert!(domain.passed() >= tag);
@@ -200,7 +231,7 @@ mod tests {
 
     #[test]
     fn without_readers_everything_has_passed() {
-        let mut domain = Domain::new(0);
+        let mut domain = Domain::new(0, Duration::ZERO);
         assert!(domain.register().is_none());
         let tag = domain.advance();
         assert!(domain.passed() >= tag);

@@ -37,22 +37,31 @@
 //! after every reader has called [`Fib4Reader::quiescent`] or is [offline](Fib4Reader::offline).
 //! When all groups are taken and some are retired, the writer waits for the readers up to
 //! [`Fib4Config::reclaim_wait`], then refuses the insertion with
-//! [`FibError::GroupsExhausted`](crate::FibError::GroupsExhausted) and changes nothing. The table
+//! [`FibError::PoolExhausted`](crate::FibError::PoolExhausted) and changes nothing. The table
 //! never grows beyond what was configured.
 
-mod groups;
-mod prefix;
-mod reader;
-mod routes;
+mod family;
 mod table;
-mod touched;
-mod writer;
 
 use std::time::Duration;
 
-pub use groups::GroupUse;
-pub use reader::Fib4Reader;
-pub use writer::{Fib4Memory, Fib4Writer, Footprint};
+pub use family::V4;
+
+use crate::{FibReader, FibWriter, Footprint, NextHopIndex, PoolUse, Value};
+
+/// The one writer of an IPv4 table. Inserting a prefix longer than /24, the first such in its /24,
+/// needs a group.
+pub type Fib4Writer<V = NextHopIndex> = FibWriter<V4, V>;
+
+/// A reader of an IPv4 table.
+pub type Fib4Reader<V = NextHopIndex> = FibReader<V4, V>;
+
+impl<V: Value> Fib4Writer<V> {
+    /// What the second-level groups are doing.
+    pub fn groups(&self) -> PoolUse {
+        self.family().groups()
+    }
+}
 
 /// The limits of an IPv4 table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,5 +90,25 @@ impl Default for Fib4Config {
             readers: 64,
             reclaim_wait: Duration::from_millis(10),
         }
+    }
+}
+
+/// What an IPv4 table takes, by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fib4Memory {
+    /// The first level, shared with the readers.
+    pub first_level: Footprint,
+    /// The second-level groups, shared with the readers.
+    pub second_level: Footprint,
+    /// The writer's own record of routes and groups; an estimate.
+    pub routes: Footprint,
+}
+
+impl Fib4Memory {
+    /// All parts together.
+    pub fn total(&self) -> Footprint {
+        [self.first_level, self.second_level, self.routes]
+            .into_iter()
+            .sum()
     }
 }

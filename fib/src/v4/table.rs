@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, fence};
 
 use zerocopy::FromZeros;
 
-use crate::FibError;
+use crate::{FibError, RawWidth};
 
 /// Marks a first-level entry as the number of a group.
 const GROUP: u16 = 0x8000;
@@ -19,7 +19,7 @@ const SECOND: usize = (GROUP as usize) << 8;
 ///
 /// The levels are arrays, not slices, so that the compiler sees every index in bounds.
 #[derive(Debug)]
-pub(super) struct Table {
+pub struct Table {
     first: Box<[AtomicU16; FIRST]>,
     second: Box<[AtomicU16; SECOND]>,
 }
@@ -59,16 +59,16 @@ impl Table {
         }
     }
 
-    /// The raw values of many addresses; see [`Fib4Reader::lookup_batch`](super::Fib4Reader).
+    /// The raw values of many addresses; see [`FibReader::lookup_batch`](crate::FibReader).
     ///
     /// The loads of a pass do not wait for each other, so that their cache misses overlap. One
     /// acquire fence after a pass does for all its loads what an acquire load would do for each.
     #[inline]
-    pub(super) fn lookup_batch(&self, addresses: &[u32], raw: &mut [u16]) {
+    pub(super) fn lookup_batch<R: RawWidth>(&self, addresses: &[u32], raw: &mut [R]) {
         let mut any = 0;
         for (&address, raw) in addresses.iter().zip(raw.iter_mut()) {
             let entry = self.first[slot_of(address)].load(Relaxed);
-            *raw = entry;
+            *raw = R::from_raw(entry);
             any |= entry;
         }
         fence(Acquire);
@@ -76,11 +76,17 @@ impl Table {
             return;
         }
         for (&address, raw) in addresses.iter().zip(raw.iter_mut()) {
-            if *raw & GROUP != 0 {
-                *raw = self.second[cell(*raw, address)].load(Relaxed);
+            let entry = raw.to_raw();
+            if entry & GROUP != 0 {
+                *raw = R::from_raw(self.second[cell(entry, address)].load(Relaxed));
             }
         }
         fence(Acquire);
+    }
+
+    /// The value of the first address of a group. For the writer's thread.
+    pub(super) fn first_in_group(&self, group: u16) -> u16 {
+        self.second[cell(group, 0)].load(Relaxed)
     }
 
     /// What the /24 of `address` has. For the writer's thread.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::oracle::{hop, net};
 use ipnet::Ipv4Net;
-use shunt_fib::{Fib4Config, Fib4Reader, Fib4Writer, FibError, GroupUse, NextHopIndex};
+use shunt_fib::{Fib4Config, Fib4Reader, Fib4Writer, FibError, NextHopIndex, PoolUse};
 
 fn writer(groups: u16, readers: usize, reclaim_wait: Duration) -> Fib4Writer {
     Fib4Writer::new(Fib4Config {
@@ -37,7 +37,8 @@ fn groups_run_out_and_come_back() {
     let error = writer.insert(host(3, 1), hop(3)).unwrap_err();
     assert_eq!(
         error,
-        FibError::GroupsExhausted {
+        FibError::PoolExhausted {
+            pool: "groups",
             limit: 3,
             used: 3,
             held: 0,
@@ -75,7 +76,8 @@ fn a_table_without_groups_takes_prefixes_up_to_24() {
     let error = writer.insert(net(0, 25), hop(1)).unwrap_err();
     assert_eq!(
         error,
-        FibError::GroupsExhausted {
+        FibError::PoolExhausted {
+            pool: "groups",
             limit: 0,
             used: 0,
             held: 0,
@@ -102,7 +104,8 @@ fn a_reader_that_is_never_quiescent_ends_in_an_error() {
         assert!(start.elapsed() >= wait);
         assert_eq!(
             error,
-            FibError::GroupsExhausted {
+            FibError::PoolExhausted {
+                pool: "groups",
                 limit: 4,
                 used: 0,
                 held: 4,
@@ -119,7 +122,7 @@ fn a_reader_that_is_never_quiescent_ends_in_an_error() {
     assert_eq!(writer.reclaim(), 4);
     assert_eq!(
         writer.groups(),
-        GroupUse {
+        PoolUse {
             limit: 4,
             used: 0,
             retired: 0,
@@ -166,7 +169,7 @@ fn an_offline_reader_holds_nothing_up() {
     reader.offline();
     churn(&mut writer, 104).unwrap();
 
-    let mut raw = [0];
+    let mut raw = [0u16];
     reader.lookup_batch(&[0x0b00_0001], &mut raw);
     assert_eq!(raw, [8]);
     churn(&mut writer, 105).unwrap();
@@ -241,7 +244,7 @@ fn too_many_groups_are_refused() {
         groups: Fib4Config::MAX_GROUPS + 1,
         ..Fib4Config::default()
     };
-    let error = Fib4Writer::new(config).unwrap_err();
+    let error = Fib4Writer::<NextHopIndex>::new(config).unwrap_err();
     assert_eq!(
         error,
         FibError::TooManyGroups {

@@ -54,7 +54,8 @@ impl Pair {
                 let (limit, used, held) = (before.limit, before.used, before.retired);
                 assert_eq!(
                     error,
-                    FibError::GroupsExhausted {
+                    FibError::PoolExhausted {
+                        pool: "groups",
                         limit,
                         used,
                         held,
@@ -89,7 +90,7 @@ impl Pair {
     /// Compares every touched address, in all the ways of looking it up.
     fn check_addresses(&self) {
         let addresses: Vec<u32> = self.touched.iter().copied().collect();
-        let mut raw = vec![0xdead; addresses.len()];
+        let mut raw = vec![0xdeadu16; addresses.len()];
         self.reader.lookup_batch(&addresses, &mut raw);
         for (&address, &raw) in addresses.iter().zip(&raw) {
             let expected = self.oracle.lookup(address);
@@ -119,7 +120,7 @@ impl Pair {
         assert_eq!(self.writer.len(), routes.len());
         assert_eq!(self.writer.is_empty(), routes.is_empty());
         assert_eq!(
-            usize::from(self.writer.groups().used),
+            self.writer.groups().used as usize,
             self.oracle.long_slots().len()
         );
     }
@@ -335,7 +336,7 @@ fn batches_of_every_length() {
     for len in 0..=70 {
         for _ in 0..20 {
             let addresses: Vec<u32> = (0..len).map(|_| address(&mut random)).collect();
-            let mut raw = vec![0xdead; len + 1];
+            let mut raw = vec![0xdeadu16; len + 1];
             pair.reader.lookup_batch(&addresses, &mut raw[..len]);
             for (&address, &raw) in addresses.iter().zip(&raw) {
                 assert_eq!(
@@ -354,17 +355,17 @@ fn batches_of_unequal_lengths_take_the_shorter() {
     let mut pair = Pair::new(1);
     pair.insert(net(0x0a00_0000, 32), hop(1));
     pair.insert(net(0x0a00_0100, 24), hop(2));
-    let mut raw = [7; 3];
+    let mut raw = [7u16; 3];
     pair.reader
         .lookup_batch(&[0x0a00_0000, 0x0a00_0100], &mut raw);
     assert_eq!(raw, [2, 3, 7]);
-    let mut raw = [7; 1];
+    let mut raw = [7u16; 1];
     pair.reader
         .lookup_batch(&[0x0a00_0100, 0x0a00_0000], &mut raw);
     assert_eq!(raw, [3]);
     pair.reader.lookup_batch(&[], &mut raw);
     assert_eq!(raw, [3]);
-    pair.reader.lookup_batch(&[0], &mut []);
+    pair.reader.lookup_batch::<u16>(&[0], &mut []);
 }
 
 #[test]

@@ -1,20 +1,19 @@
 //! Lookups.
 
-use std::net::Ipv4Addr;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::table::Table;
-use crate::NextHopIndex;
 use crate::qsbr::Registration;
+use crate::{Address, Family, NextHopIndex, RawWidth, Value};
 
-/// A reader of an IPv4 table, made by [`Fib4Writer::reader`](super::Fib4Writer::reader).
+/// A reader of a table, made by [`FibWriter::reader`](crate::FibWriter::reader).
 ///
 /// It belongs to one thread at a time: it can be sent, but neither shared nor cloned. Dropping it
 /// unregisters it. It goes on working, on a table that no longer changes, when the writer is gone.
 ///
 /// A reader must call [`quiescent`](Self::quiescent) once a batch, and
 /// [`offline`](Self::offline) before it sleeps. One that does neither makes no lookup wrong, but
-/// keeps retired second-level groups from being used again, until insertions fail.
+/// keeps retired parts of the table from being used again, until insertions fail.
 ///
 /// ```compile_fail,E0277
 /// fn shared<T: Sync>() {}
@@ -26,40 +25,42 @@ use crate::qsbr::Registration;
 /// cloned::<shunt_fib::Fib4Reader>();
 /// ```
 #[derive(Debug)]
-pub struct Fib4Reader {
-    table: Arc<Table>,
+pub struct FibReader<F: Family, V = NextHopIndex> {
+    table: Arc<F::Table>,
     registration: Registration,
+    value: PhantomData<fn() -> V>,
 }
 
-impl Fib4Reader {
-    pub(super) fn new(table: Arc<Table>, registration: Registration) -> Self {
+impl<F: Family, V: Value> FibReader<F, V> {
+    pub(crate) fn new(table: Arc<F::Table>, registration: Registration) -> Self {
         Self {
             table,
             registration,
+            value: PhantomData,
         }
     }
 
-    /// The next hop of the longest prefix that `address` lies in.
+    /// The value of the longest prefix that `address` lies in.
     ///
     /// Brings an offline reader online.
     #[inline]
-    pub fn lookup(&self, address: Ipv4Addr) -> Option<NextHopIndex> {
+    pub fn lookup(&self, address: <F::Address as Address>::Ip) -> Option<V> {
         self.ensure_online();
-        NextHopIndex::from_raw(self.table.lookup(u32::from(address)))
+        NextHopIndex::from_raw(F::lookup(&self.table, address.into())).map(V::from)
     }
 
     /// Looks up each of `addresses` (in host byte order) and writes its result to the same place
     /// in `raw`: 0 for a miss, else the next hop's index plus 1 (see
-    /// [`NextHopIndex::from_raw`]).
+    /// [`NextHopIndex::from_raw`]), in the width that the caller wants.
     ///
     /// Any length will do; from about 16 addresses on, most of their cache misses overlap. If the
     /// lengths differ, the shorter one counts, and the rest of `raw` is left as it is.
     ///
     /// Brings an offline reader online.
     #[inline]
-    pub fn lookup_batch(&self, addresses: &[u32], raw: &mut [u16]) {
+    pub fn lookup_batch<R: RawWidth>(&self, addresses: &[F::Address], raw: &mut [R]) {
         self.ensure_online();
-        self.table.lookup_batch(addresses, raw);
+        F::lookup_batch(&self.table, addresses, raw);
     }
 
     /// Tells the writer that this reader is between lookups and holds no result of before that it
