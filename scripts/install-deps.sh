@@ -15,6 +15,7 @@ tcpdump tcpdump
 tshark tshark
 ethtool ethtool
 curl curl
+xz xz-utils
 /usr/bin/python3 python3
 linux.uml user-mode-linux
 busybox busybox-static

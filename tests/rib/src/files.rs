@@ -1,0 +1,183 @@
+//! Where the real tables lie, and how their files are read.
+//!
+//! RIPE NCC RIS, peer AS3333, 2026-05-11, one text file for each family and kind, packed by xz.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::RibError;
+
+/// The environment variable that names the directory of the real tables.
+pub const VARIABLE: &str = "SHUNT_RIB";
+
+/// Where the directory lies if the variable does not say: under a directory around this crate.
+const NEARBY: &str = "shared/data/rib";
+
+/// Which routes these are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Those of a BGP router, from this directory.
+    Real(PathBuf),
+    /// Made up, of the same make-up.
+    Synthetic,
+}
+
+impl Source {
+    /// The real tables if they are at hand, else the synthetic ones.
+    ///
+    /// # Errors
+    ///
+    /// [`RibError::NotDirectory`] if the variable is set to something else.
+    pub(crate) fn any() -> Result<Self, RibError> {
+        locate(
+            std::env::var_os(VARIABLE),
+            Path::new(env!("CARGO_MANIFEST_DIR")),
+        )
+    }
+}
+
+/// For captions: says which, and whose the data are.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Real(_) => write!(f, "real (RIPE NCC RIS, AS3333, 2026-05-11)"),
+            Self::Synthetic => write!(f, "synthetic ({VARIABLE} would name the real one)"),
+        }
+    }
+}
+
+fn locate(variable: Option<OsString>, start: &Path) -> Result<Source, RibError> {
+    let named = variable.filter(|name| !name.is_empty()).map(PathBuf::from);
+    match named {
+        Some(directory) if directory.is_dir() => Ok(Source::Real(directory)),
+        Some(other) => Err(RibError::NotDirectory(other)),
+        None => Ok(start
+            .ancestors()
+            .map(|ancestor| ancestor.join(NEARBY))
+            .find(|directory| directory.is_dir())
+            .map_or(Source::Synthetic, Source::Real)),
+    }
+}
+
+/// The name of the file of a family and kind (`ris` or `updates`).
+pub(crate) fn name(family: &str, kind: &str) -> String {
+    format!("{family}-{kind}-20260511.txt.xz")
+}
+
+/// The text of a packed file.
+pub(crate) fn unpack(path: &Path) -> Result<String, RibError> {
+    let file = File::open(path).map_err(|error| RibError::File {
+        path: path.into(),
+        error,
+    })?;
+    unpack_with(OsStr::new("xz"), path, file)
+}
+
+fn unpack_with(xz: &OsStr, path: &Path, file: File) -> Result<String, RibError> {
+    let output = Command::new(xz)
+        .arg("-dc")
+        .stdin(Stdio::from(file))
+        .output()
+        .map_err(|error| RibError::NoXz {
+            path: path.into(),
+            error,
+        })?;
+    let corrupt = |message: String| RibError::Corrupt {
+        path: path.into(),
+        message,
+    };
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        return Err(corrupt(message.trim().to_owned()));
+    }
+    String::from_utf8(output.stdout).map_err(|error| corrupt(error.to_string()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Packs `text` as the file `name` in `directory`.
+    pub(crate) fn pack(directory: &Path, name: &str, text: &str) {
+        let file = File::create(directory.join(name)).unwrap();
+        let mut xz = Command::new("xz")
+            .arg("-c")
+            .stdin(Stdio::piped())
+            .stdout(file)
+            .spawn()
+            .expect("cannot run xz: install the package xz-utils");
+        xz.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(xz.wait().unwrap().success());
+    }
+
+    #[test]
+    fn the_variable_goes_before_what_lies_nearby() {
+        let root = tempfile::tempdir().unwrap();
+        let start = root.path().join("a/b");
+        let nearby = root.path().join(NEARBY);
+        std::fs::create_dir_all(&start).unwrap();
+        let named = |name: &Path| locate(Some(name.into()), &start);
+
+        // Nothing up to the root of the file system, unless the machine itself has it there.
+        let above = locate(None, root.path()).unwrap();
+        assert_eq!(locate(None, &start).unwrap(), above);
+        std::fs::create_dir_all(&nearby).unwrap();
+        assert_eq!(locate(None, &start).unwrap(), Source::Real(nearby.clone()));
+        assert_eq!(
+            locate(Some("".into()), &start).unwrap(),
+            Source::Real(nearby)
+        );
+        assert_eq!(named(&start).unwrap(), Source::Real(start.clone()));
+
+        let error = named(&root.path().join("none")).unwrap_err().to_string();
+        assert!(
+            error.contains("SHUNT_RIB") && error.contains("none"),
+            "{error}"
+        );
+        assert!(error.contains("unset it"), "{error}");
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let root = tempfile::tempdir().unwrap();
+        pack(root.path(), "x", "10.0.0.0/8\n");
+        assert_eq!(unpack(&root.path().join("x")).unwrap(), "10.0.0.0/8\n");
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_remedy() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("plain");
+        let missing = unpack(&path).unwrap_err().to_string();
+        assert!(
+            missing.contains("plain") && missing.contains("SHUNT_RIB"),
+            "{missing}"
+        );
+
+        std::fs::write(&path, "10.0.0.0/8\n").unwrap();
+        let corrupt = unpack(&path).unwrap_err().to_string();
+        assert!(
+            corrupt.contains("plain") && corrupt.contains("fetch"),
+            "{corrupt}"
+        );
+
+        let file = File::open(&path).unwrap();
+        let no_xz = unpack_with(OsStr::new("no-such-xz"), &path, file).unwrap_err();
+        assert!(no_xz.to_string().contains("xz-utils"), "{no_xz}");
+    }
+
+    #[test]
+    fn captions_say_which() {
+        assert!(
+            Source::Real("x".into())
+                .to_string()
+                .contains("RIPE NCC RIS")
+        );
+        assert!(Source::Synthetic.to_string().starts_with("synthetic"));
+    }
+}
