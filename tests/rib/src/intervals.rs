@@ -13,10 +13,22 @@ pub struct Interval<A> {
     pub route: Option<(u8, u16)>,
 }
 
+impl<A: Address> Interval<A> {
+    /// The addresses to compare: the first, one in the middle, the last.
+    pub fn probes(&self) -> [A; 3] {
+        let (first, last) = (self.first.to_bits(), self.last.to_bits());
+        [
+            self.first,
+            A::from_bits(first + (last - first) / 2),
+            self.last,
+        ]
+    }
+}
+
 /// The address space cut into [`Interval`]s, in address order, without gaps.
 ///
 /// Made in one pass over sorted routes, in another way than [`Oracle`](crate::Oracle) finds its
-/// answers. Comparing the first and the last address of each is a comparison of the whole space.
+/// answers. Their [probes](Interval::probes) are both edges of every route and the addresses beyond.
 #[derive(Debug, Clone)]
 pub struct Intervals<A>(Vec<Interval<A>>);
 
@@ -140,7 +152,8 @@ mod tests {
         for Interval { first, last, route } in intervals.iter() {
             assert_eq!(Some(first.to_bits()), next);
             next = last.to_bits().checked_add(1);
-            assert_eq!((oracle.lookup(first), oracle.lookup(last)), (route, route));
+            let interval = Interval { first, last, route };
+            assert_eq!(interval.probes().map(|a| oracle.lookup(a)), [route; 3]);
         }
         assert_eq!(next, 1_u128.checked_shl(A::BITS.into()));
 
@@ -187,6 +200,7 @@ mod tests {
             route: None,
         };
         assert_eq!(intervals, [all]);
+        assert_eq!(all.probes(), [0, u32::MAX / 2, u32::MAX]);
     }
 
     #[test]
