@@ -105,6 +105,7 @@ pub(crate) fn parse<A: Address>(text: &str) -> Option<A::Net> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Updates;
     use crate::files::tests::pack;
 
     #[test]
@@ -176,5 +177,8 @@ mod tests {
         assert_eq!(table.routes.len(), 246_175);
         assert!(table.routes.is_sorted());
         assert!(table.routes.iter().all(|(_, hop)| (1..=255).contains(hop)));
+        let updates = Updates::load(&table).unwrap();
+        assert_eq!(updates.updates.len(), 1_238_235);
+        assert_eq!(updates.source, table.source);
     }
 }
