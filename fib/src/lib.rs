@@ -40,6 +40,7 @@ mod qsbr;
 mod raw;
 mod reader;
 mod routes;
+mod shared;
 pub mod v4;
 mod writer;
 

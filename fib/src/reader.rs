@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::qsbr::Registration;
+use crate::shared::Shared;
 use crate::{Address, Family, NextHopIndex, RawWidth, Value};
 
 /// A reader of a table, made by [`FibWriter::reader`](crate::FibWriter::reader).
@@ -26,15 +27,15 @@ use crate::{Address, Family, NextHopIndex, RawWidth, Value};
 /// ```
 #[derive(Debug)]
 pub struct FibReader<F: Family, V = NextHopIndex> {
-    table: Arc<F::Table>,
+    shared: Arc<Shared<F>>,
     registration: Registration,
     value: PhantomData<fn() -> V>,
 }
 
 impl<F: Family, V: Value> FibReader<F, V> {
-    pub(crate) fn new(table: Arc<F::Table>, registration: Registration) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<F>>, registration: Registration) -> Self {
         Self {
-            table,
+            shared,
             registration,
             value: PhantomData,
         }
@@ -46,7 +47,7 @@ impl<F: Family, V: Value> FibReader<F, V> {
     #[inline]
     pub fn lookup(&self, address: <F::Address as Address>::Ip) -> Option<V> {
         self.ensure_online();
-        NextHopIndex::from_raw(F::lookup(&self.table, address.into())).map(V::from)
+        NextHopIndex::from_raw(self.shared.lookup(address.into())).map(V::from)
     }
 
     /// Looks up each of `addresses` (in host byte order) and writes its result to the same place
@@ -60,7 +61,7 @@ impl<F: Family, V: Value> FibReader<F, V> {
     #[inline]
     pub fn lookup_batch<R: RawWidth>(&self, addresses: &[F::Address], raw: &mut [R]) {
         self.ensure_online();
-        F::lookup_batch(&self.table, addresses, raw);
+        self.shared.lookup_batch(addresses, raw);
     }
 
     /// Tells the writer that this reader is between lookups and holds no result of before that it

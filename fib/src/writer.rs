@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::prefix::Prefix;
 use crate::qsbr::Domain;
 use crate::routes::{Route, Routes};
+use crate::shared::Shared;
 use crate::{Address, Family, FibError, FibReader, NextHopIndex, Value};
 
 type Net<F> = <<F as Family>::Address as Address>::Net;
@@ -16,7 +17,7 @@ type Ip<F> = <<F as Family>::Address as Address>::Ip;
 /// A prefix with host bits set is taken truncated. `V` is what a route leads to; see [`Value`].
 #[derive(Debug)]
 pub struct FibWriter<F: Family, V = NextHopIndex> {
-    table: Arc<F::Table>,
+    shared: Arc<Shared<F>>,
     family: F,
     routes: Routes<F::Address>,
     readers: Domain,
@@ -34,7 +35,7 @@ impl<F: Family, V: Value> FibWriter<F, V> {
         let limits = F::reader_limits(&config);
         let (family, table) = F::new(&config)?;
         Ok(Self {
-            table: Arc::new(table),
+            shared: Arc::new(Shared::new(table)),
             family,
             routes: Routes::new()?,
             readers: Domain::new(limits.readers, limits.reclaim_wait),
@@ -49,7 +50,7 @@ impl<F: Family, V: Value> FibWriter<F, V> {
     /// [`FibError::ReadersExhausted`] if the configured number of readers are registered.
     pub fn reader(&mut self) -> Result<FibReader<F, V>, FibError> {
         match self.readers.register() {
-            Some(registration) => Ok(FibReader::new(Arc::clone(&self.table), registration)),
+            Some(registration) => Ok(FibReader::new(Arc::clone(&self.shared), registration)),
             None => Err(FibError::ReadersExhausted {
                 limit: self.readers.limit(),
             }),
@@ -66,8 +67,10 @@ impl<F: Family, V: Value> FibWriter<F, V> {
     pub fn insert(&mut self, net: Net<F>, value: V) -> Result<Option<V>, FibError> {
         let prefix = Prefix::from_net(net);
         let hop = value.into();
-        self.family
-            .prepare(&self.table, prefix, &mut self.readers)?;
+        if prefix != Prefix::ALL {
+            self.family
+                .prepare(&self.shared.table, prefix, &mut self.readers)?;
+        }
         let old = self.routes.insert(prefix, hop);
         if old != Some(hop) {
             self.set(prefix, hop.to_raw());
@@ -85,12 +88,21 @@ impl<F: Family, V: Value> FibWriter<F, V> {
         let Some(old) = self.routes.remove(prefix) else {
             return Ok(None);
         };
-        let around = self.routes.longest_around(prefix).map(|(_, hop)| hop);
+        if prefix == Prefix::ALL {
+            self.set(prefix, 0);
+            return Ok(Some(V::from(old)));
+        }
+        // The table has nothing of the default route: what only that lies around is a miss there.
+        let around = self
+            .routes
+            .longest_around(prefix)
+            .filter(|(around, _)| *around != Prefix::ALL)
+            .map(|(_, hop)| hop);
         if around != Some(old) {
             self.set(prefix, around.map_or(0, NextHopIndex::to_raw));
         }
         self.family
-            .prune(&self.table, &self.routes, prefix, &mut self.readers);
+            .prune(&self.shared.table, &self.routes, prefix, &mut self.readers);
         Ok(Some(V::from(old)))
     }
 
@@ -171,8 +183,12 @@ impl<F: Family, V: Value> FibWriter<F, V> {
 
     /// Gives the addresses of `prefix` that no longer route claims a raw value.
     fn set(&mut self, prefix: Prefix<F::Address>, raw: u16) {
+        if prefix == Prefix::ALL {
+            self.shared.set_default(raw);
+            return;
+        }
         for (first, last) in self.routes.unclaimed(prefix) {
-            self.family.set_range(&self.table, first, last, raw);
+            self.family.set_range(&self.shared.table, first, last, raw);
         }
     }
 }

@@ -10,8 +10,8 @@
 //!
 //! The table reserves 48 MiB of address space (32 MiB for the first level, 16 MiB for the second)
 //! that comes zeroed from the system, and 0 means "no route": a page in which no route was ever
-//! written stays unallocated. A few pods' routes touch a few pages of 4 KiB; a default route
-//! touches all of the first level. Where the system gives huge pages unasked (transparent huge
+//! written stays unallocated. A few pods' routes touch a few pages of 4 KiB, and a default route
+//! none, since it is held apart from the table. Where the system gives huge pages unasked (transparent huge
 //! pages set to `always`), each first touch takes 2 MiB instead.
 //!
 //! # What is atomic, and what is not
@@ -23,9 +23,10 @@
 //!
 //! An update of a prefix is not atomic as a whole: it writes one entry after another, in address
 //! order, while readers go on. For a moment, addresses at the beginning of a wide prefix have the
-//! new value and those at its end the old one, and a batch may see some of each. A /0 takes
-//! 16 million writes, tens of milliseconds. A prefix from /24 to /32 without longer ones inside it
-//! that is the first or the last of its /24 is one write.
+//! new value and those at its end the old one, and a batch may see some of each. A /8 takes 65,536
+//! writes, tens of microseconds. A /24 with no longer route in it is one write, and so is a single
+//! address. The default route, too, changes for all addresses at once, and no batch sees two of
+//! it.
 //!
 //! # Groups, and the readers' part
 //!

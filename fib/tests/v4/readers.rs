@@ -274,7 +274,7 @@ fn all_groups_can_be_in_use() {
 }
 
 /// What the readers of the storm look at: /24s under one /16, all of which come and go.
-mod storm {
+pub(crate) mod storm {
     use super::*;
 
     pub(super) const SLOTS: u32 = 64;
@@ -309,7 +309,7 @@ mod storm {
             || address & 0xff == 5 && value == 200 + slot
     }
 
-    pub(super) struct StopOnDrop<'a>(pub(super) &'a AtomicBool);
+    pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
     impl Drop for StopOnDrop<'_> {
         fn drop(&mut self) {

@@ -333,8 +333,14 @@ fn batches_of_every_length() {
     pair.insert(net(0x0a00_8000, 17), hop(9));
     // Some hits in each level, and misses.
     let address = |random: &mut Random| 0x0a00_0000 | random.below(1 << 17) as u32;
-    for len in 0..=70 {
-        for _ in 0..20 {
+    // Some lengths beyond what is looked up at a time.
+    for len in (0..=70).chain([255, 256, 257, 600]) {
+        for round in 0..20 {
+            match round {
+                0 => pair.remove(net(0, 0)),
+                10 => assert!(pair.insert(net(0, 0), random.hop())),
+                _ => {}
+            }
             let addresses: Vec<u32> = (0..len).map(|_| address(&mut random)).collect();
             let mut raw = vec![0xdeadu16; len + 1];
             pair.reader.lookup_batch(&addresses, &mut raw[..len]);
@@ -346,6 +352,11 @@ fn batches_of_every_length() {
                 assert_eq!(raw == 0, pair.oracle.lookup(address).is_none());
             }
             assert_eq!(raw[len], 0xdead);
+            let mut wide = (vec![0xdeadu32; len + 1], vec![0xdeadu64; len + 1]);
+            pair.reader.lookup_batch(&addresses, &mut wide.0[..len]);
+            pair.reader.lookup_batch(&addresses, &mut wide.1[..len]);
+            assert!(raw.iter().map(|raw| u32::from(*raw)).eq(wide.0));
+            assert!(raw.iter().map(|raw| u64::from(*raw)).eq(wide.1));
         }
     }
 }
