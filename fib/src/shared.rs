@@ -37,38 +37,49 @@ impl<F: Family> Shared<F> {
     /// The raw value of one address.
     #[inline]
     pub(crate) fn lookup(&self, address: F::Address) -> u16 {
-        let (raw, default) = self.under_one_default(|| F::lookup(&self.table, address));
-        if raw == 0 { default } else { raw }
+        loop {
+            let before = self.default.load(Acquire);
+            let raw = F::lookup(&self.table, address);
+            if self.is_still(before) {
+                return if raw == 0 { before as u16 } else { raw };
+            }
+        }
     }
 
     /// The raw values of as many addresses as both slices have.
     #[inline]
     pub(crate) fn lookup_batch<R: RawWidth>(&self, addresses: &[F::Address], raw: &mut [R]) {
-        let count = addresses.len().min(raw.len());
-        let (addresses, raw) = (&addresses[..count], &mut raw[..count]);
-        let ((), default) = self.under_one_default(|| F::lookup_batch(&self.table, addresses, raw));
-        if default != 0 {
-            let (miss, default) = (R::from_raw(0), R::from_raw(default));
-            for raw in raw {
+        let mut default = self.default.load(Acquire);
+        F::lookup_batch(&self.table, addresses, raw);
+        if !self.is_still(default) {
+            default = self.lookup_again(addresses, raw);
+        }
+        if default as u16 != 0 {
+            let count = addresses.len().min(raw.len());
+            let (miss, default) = (R::from_raw(0), R::from_raw(default as u16));
+            for raw in &mut raw[..count] {
                 *raw = if *raw == miss { default } else { *raw };
             }
         }
     }
 
-    /// Looks into the table until the default route has not changed from before to after, and
-    /// returns what was found and the default's raw value.
-    #[inline]
-    fn under_one_default<T>(&self, mut look: impl FnMut() -> T) -> (T, u16) {
-        // Acquire: the table is looked at after the word. The fence: and before it again.
-        let mut word = self.default.load(Acquire);
+    #[cold]
+    #[inline(never)]
+    fn lookup_again<R: RawWidth>(&self, addresses: &[F::Address], raw: &mut [R]) -> u64 {
         loop {
-            let found = look();
-            fence(Acquire);
-            let now = self.default.load(Acquire);
-            if now == word {
-                return (found, word as u16);
+            let before = self.default.load(Acquire);
+            F::lookup_batch(&self.table, addresses, raw);
+            if self.is_still(before) {
+                return before;
             }
-            word = now;
         }
+    }
+
+    /// True if the default's word has not changed from a load until after the looks since.
+    #[inline]
+    fn is_still(&self, before: u64) -> bool {
+        // The looks come before this load, as the acquire load before them comes before them.
+        fence(Acquire);
+        self.default.load(Relaxed) == before
     }
 }

@@ -14,6 +14,9 @@ const FIRST: usize = 1 << 24;
 /// One entry for each address of each group that can be numbered.
 const SECOND: usize = (GROUP as usize) << 8;
 
+/// Addresses whose groups are walked at a time: their places are numbered with 8 bits.
+const CHUNK: usize = 256;
+
 /// Entries are "raw": 0 is no route, 1 to 32,767 a next hop's index plus 1; in the first level
 /// also `GROUP` plus a group's number.
 ///
@@ -59,26 +62,60 @@ impl Table {
         }
     }
 
-    /// The raw values of many addresses; see [`FibReader::lookup_batch`](crate::FibReader).
+    /// The raw values of many addresses; see [`FibReader::lookup_batch`](crate::FibReader). In two
+    /// passes: one over the first level, and one over the groups that it named, if any.
     ///
     /// The loads of a pass do not wait for each other, so that their cache misses overlap. One
     /// acquire fence after a pass does for all its loads what an acquire load would do for each.
     #[inline]
     pub(super) fn lookup_batch<R: RawWidth>(&self, addresses: &[u32], raw: &mut [R]) {
-        let mut any = 0;
-        for (&address, raw) in addresses.iter().zip(raw.iter_mut()) {
-            let entry = self.first[slot_of(address)].load(Relaxed);
-            *raw = R::from_raw(entry);
-            any |= entry;
+        let count = addresses.len().min(raw.len());
+        let (addresses, raw) = (&addresses[..count], &mut raw[..count]);
+        // Load and store and nothing else, several a turn: what is to be known of the entries is
+        // found afterwards, in vectors.
+        const TURN: usize = 8;
+        let (turns, rest) = addresses.as_chunks::<TURN>();
+        let (raw_turns, raw_rest) = raw.as_chunks_mut::<TURN>();
+        for (addresses, raw) in turns.iter().zip(raw_turns) {
+            for (address, raw) in addresses.iter().zip(raw) {
+                *raw = R::from_raw(self.first[slot_of(*address)].load(Relaxed));
+            }
+        }
+        for (address, raw) in rest.iter().zip(raw_rest) {
+            *raw = R::from_raw(self.first[slot_of(*address)].load(Relaxed));
         }
         fence(Acquire);
-        if any & GROUP == 0 {
-            return;
+        let any = raw.iter().fold(0, |any, raw| any | raw.to_raw());
+        if any & GROUP != 0 {
+            self.walk_groups(addresses, raw);
         }
-        for (&address, raw) in addresses.iter().zip(raw.iter_mut()) {
-            let entry = raw.to_raw();
-            if entry & GROUP != 0 {
-                *raw = R::from_raw(self.second[cell(entry, address)].load(Relaxed));
+    }
+
+    /// The second pass of a lookup: replaces what names a group by the group's value for the
+    /// address. Not inlined, so that the first pass has the registers for itself.
+    #[inline(never)]
+    fn walk_groups<R: RawWidth>(&self, addresses: &[u32], raw: &mut [R]) {
+        for (addresses, raw) in addresses.chunks(CHUNK).zip(raw.chunks_mut(CHUNK)) {
+            // Which addresses have a group is hard to predict unless all have, so nothing branches
+            // on it.
+            let groups: u16 = raw.iter().map(|raw| is_group(raw.to_raw())).sum();
+            if usize::from(groups) == raw.len() {
+                for (address, raw) in addresses.iter().zip(raw) {
+                    *raw = R::from_raw(self.second[cell(raw.to_raw(), *address)].load(Relaxed));
+                }
+                continue;
+            }
+            let mut places = [0u8; CHUNK];
+            let mut count = 0;
+            for (place, raw) in raw.iter().enumerate() {
+                places[count % CHUNK] = place as u8;
+                count += usize::from(is_group(raw.to_raw()));
+            }
+            for place in &places[..count.min(CHUNK)] {
+                let place = usize::from(*place);
+                if let (Some(address), Some(raw)) = (addresses.get(place), raw.get_mut(place)) {
+                    *raw = R::from_raw(self.second[cell(raw.to_raw(), *address)].load(Relaxed));
+                }
             }
         }
         fence(Acquire);
@@ -140,12 +177,20 @@ impl Table {
     }
 }
 
+/// 1 if a first-level entry names a group, else 0.
+#[inline]
+fn is_group(entry: u16) -> u16 {
+    entry >> 15
+}
+
 /// The first-level index of an address.
+#[inline]
 fn slot_of(address: u32) -> usize {
     (address >> 8) as usize
 }
 
 /// The second-level index of an address in the group that `entry` names, with or without `GROUP`.
+#[inline]
 fn cell(entry: u16, address: u32) -> usize {
     usize::from(entry & !GROUP) << 8 | (address & 0xff) as usize
 }
