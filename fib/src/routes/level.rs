@@ -57,15 +57,85 @@ impl<A: Address> Keys<A> {
     }
 }
 
-/// The longest route that is `prefix` or lies around it, where all have `min` bits or more.
+/// The routes longer than `SPLIT` of one block.
+#[derive(Debug)]
+pub(super) struct Block<A> {
+    map: BTreeMap<A, NextHopIndex>,
+    /// A bit for each length that a route has had since the map was empty, the shortest lowest:
+    /// a search need not look for others.
+    lens: A,
+}
+
+impl<A: Address> Default for Block<A> {
+    fn default() -> Self {
+        Self {
+            map: BTreeMap::new(),
+            lens: A::ZERO,
+        }
+    }
+}
+
+impl<A: Address> Block<A> {
+    pub(super) fn map(&self) -> &BTreeMap<A, NextHopIndex> {
+        &self.map
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// False if no route here is longer than `len`, which is more than `SPLIT`.
+    #[inline]
+    pub(super) fn may_have_longer(&self, len: u8) -> bool {
+        self.lens.right(len - A::SPLIT) != A::ZERO
+    }
+
+    pub(super) fn insert(&mut self, prefix: Prefix<A>, hop: NextHopIndex) -> Option<NextHopIndex> {
+        self.lens = self.lens | A::from_low(1).left(prefix.len() - A::SPLIT - 1);
+        let key = Keys::of_block(prefix.first()).key(prefix);
+        self.map.insert(key, hop)
+    }
+
+    pub(super) fn remove(&mut self, prefix: Prefix<A>) -> Option<NextHopIndex> {
+        let key = Keys::of_block(prefix.first()).key(prefix);
+        let old = self.map.remove(&key);
+        if self.map.is_empty() {
+            self.lens = A::ZERO;
+        }
+        old
+    }
+
+    /// The longest route that is `prefix` or lies around it, as [`longest`] finds it.
+    pub(super) fn longest(&self, prefix: Prefix<A>) -> Option<Route<A>> {
+        let keys = Keys::of_block(prefix.first());
+        let mut len = prefix.len();
+        while len > A::SPLIT {
+            let lens = self.lens & A::MAX.right(A::BITS - (len - A::SPLIT));
+            if lens == A::ZERO {
+                return None;
+            }
+            let probe = Prefix::of(
+                prefix.first(),
+                A::SPLIT + A::BITS - lens.common_bits(A::ZERO),
+            );
+            let found = keys.route(self.map.range(..=keys.key(probe)).next_back()?);
+            if found.0.contains(probe) {
+                return Some(found);
+            }
+            len = probe.common(found.0).len();
+        }
+        None
+    }
+}
+
+/// The longest route that is `prefix` or lies around it.
 pub(super) fn longest<A: Address>(
     map: &BTreeMap<A, NextHopIndex>,
     keys: Keys<A>,
     prefix: Prefix<A>,
-    min: u8,
 ) -> Option<Route<A>> {
     let mut probe = prefix;
-    while probe.len() >= min {
+    loop {
         let found = keys.route(map.range(..=keys.key(probe)).next_back()?);
         if found.0.contains(probe) {
             return Some(found);
@@ -74,7 +144,6 @@ pub(super) fn longest<A: Address>(
         // around `found` too.
         probe = probe.common(found.0);
     }
-    None
 }
 
 /// `prefix` itself and all routes inside it, in order.

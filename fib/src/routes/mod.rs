@@ -1,5 +1,6 @@
 //! The writer's own record of the routes: exact, longest and ordered access.
 
+mod cover;
 mod level;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,8 @@ use zerocopy::FromZeros;
 use crate::memory::{Footprint, TouchedPages};
 use crate::prefix::Prefix;
 use crate::{Address, FibError, NextHopIndex};
-use level::Keys;
+use cover::Cover;
+use level::{Block, Keys};
 
 /// A route: a prefix and its next hop.
 pub(crate) type Route<A> = (Prefix<A>, NextHopIndex);
@@ -25,11 +27,12 @@ pub(crate) type Route<A> = (Prefix<A>, NextHopIndex);
 pub struct Routes<A: Address> {
     len: usize,
     short: BTreeMap<A, NextHopIndex>,
+    cover: Cover,
     /// For each block, where its map is in `maps`, plus 1; 0 if it has none. Zeroed memory comes
     /// from the system unallocated.
     index: Vec<u32>,
     index_pages: TouchedPages,
-    maps: Vec<BTreeMap<A, NextHopIndex>>,
+    maps: Vec<Block<A>>,
     /// Empty maps.
     free: Vec<u32>,
     /// The blocks that have a map, for iteration in order.
@@ -47,6 +50,7 @@ impl<A: Address> Routes<A> {
         Ok(Self {
             len: 0,
             short: BTreeMap::new(),
+            cover: Cover::new::<A>()?,
             index,
             index_pages: TouchedPages::new(bytes),
             maps: Vec::new(),
@@ -66,10 +70,12 @@ impl<A: Address> Routes<A> {
         let route = size_of::<A>() + size_of::<NextHopIndex>();
         // The last node of each map is half full.
         let nodes = self.len * route * 4 / 3 + self.blocks.len() * route * NODE / 2;
-        let maps = self.maps.capacity() * size_of::<BTreeMap<A, NextHopIndex>>()
+        let maps = self.maps.capacity() * size_of::<Block<A>>()
             + (self.free.capacity() + self.blocks.len()) * size_of::<u32>();
-        [self.index_pages.footprint(), Footprint::all(nodes + maps)]
+        let arrays = [self.index_pages.footprint(), self.cover.footprint()];
+        arrays
             .into_iter()
+            .chain([Footprint::all(nodes + maps)])
             .sum()
     }
 
@@ -81,10 +87,12 @@ impl<A: Address> Routes<A> {
     /// Adds or replaces a route, and returns the next hop that it had.
     pub(crate) fn insert(&mut self, prefix: Prefix<A>, hop: NextHopIndex) -> Option<NextHopIndex> {
         let old = if prefix.len() <= A::SPLIT {
+            if prefix != Prefix::ALL {
+                self.cover.insert(prefix, hop);
+            }
             self.short.insert(Keys::SHORT.key(prefix), hop)
         } else {
-            let keys = Keys::of_block(prefix.first());
-            self.map_for(block(prefix)).insert(keys.key(prefix), hop)
+            self.map_for(number(prefix)).insert(prefix, hop)
         };
         self.len += usize::from(old.is_none());
         old
@@ -92,15 +100,21 @@ impl<A: Address> Routes<A> {
 
     pub(crate) fn remove(&mut self, prefix: Prefix<A>) -> Option<NextHopIndex> {
         let old = if prefix.len() <= A::SPLIT {
-            self.short.remove(&Keys::SHORT.key(prefix))?
+            let old = self.short.remove(&Keys::SHORT.key(prefix))?;
+            if prefix != Prefix::ALL {
+                let around = self.longest_around(prefix);
+                let around = around.filter(|(around, _)| *around != Prefix::ALL);
+                self.cover.remove(prefix, around);
+            }
+            old
         } else {
             let slot = self.slot(prefix)?;
             let map = self.maps.get_mut(slot)?;
-            let old = map.remove(&Keys::of_block(prefix.first()).key(prefix))?;
+            let old = map.remove(prefix)?;
             if map.is_empty() {
                 self.free.push(slot as u32);
-                self.blocks.remove(&(block(prefix) as u32));
-                self.index[block(prefix)] = 0;
+                self.blocks.remove(&(number(prefix) as u32));
+                self.index[number(prefix)] = 0;
             }
             old
         };
@@ -115,14 +129,16 @@ impl<A: Address> Routes<A> {
 
     /// The longest route that is `prefix` or lies around it.
     pub(crate) fn longest(&self, prefix: Prefix<A>) -> Option<Route<A>> {
-        let long = (prefix.len() > A::SPLIT)
-            .then(|| self.level(prefix))
-            .flatten();
-        long.and_then(|(map, keys)| level::longest(map, keys, prefix, A::SPLIT + 1))
-            .or_else(|| {
-                let around = Prefix::of(prefix.first(), prefix.len().min(A::SPLIT));
-                level::longest(&self.short, Keys::SHORT, around, 0)
-            })
+        if prefix.len() <= A::SPLIT {
+            return level::longest(&self.short, Keys::SHORT, prefix);
+        }
+        if let Some(found) = self.block(prefix).and_then(|routes| routes.longest(prefix)) {
+            return Some(found);
+        }
+        match self.cover.of(number(prefix)) {
+            Some((len, hop)) => Some((Prefix::of(prefix.first(), len), hop)),
+            None => self.get(Prefix::ALL).map(|hop| (Prefix::ALL, hop)),
+        }
     }
 
     /// The longest route around `prefix`, without `prefix` itself.
@@ -176,7 +192,13 @@ impl<A: Address> Routes<A> {
 
     /// The prefixes of the routes inside `prefix`, without itself, in order.
     fn inside(&self, prefix: Prefix<A>) -> impl Iterator<Item = Prefix<A>> + '_ {
-        self.covered(prefix)
+        let any = prefix.len() <= A::SPLIT
+            || self
+                .block(prefix)
+                .is_some_and(|routes| routes.may_have_longer(prefix.len()));
+        any.then(|| self.covered(prefix))
+            .into_iter()
+            .flatten()
             .map(|(inner, _)| inner)
             .skip_while(move |inner| *inner == prefix)
     }
@@ -185,7 +207,7 @@ impl<A: Address> Routes<A> {
     /// the blocks.
     fn merged(&self, prefix: Prefix<A>) -> impl Iterator<Item = Route<A>> + '_ {
         let mut short = level::covered(&self.short, Keys::SHORT, prefix).peekable();
-        let (first, last) = (block(prefix), block(Prefix::host(prefix.last())));
+        let (first, last) = (number(prefix), number(Prefix::host(prefix.last())));
         let mut long = self
             .blocks
             .range(first as u32..=last as u32)
@@ -208,23 +230,28 @@ impl<A: Address> Routes<A> {
         if prefix.len() <= A::SPLIT {
             return Some((&self.short, Keys::SHORT));
         }
-        let map = self.maps.get(self.slot(prefix)?)?;
-        Some((map, Keys::of_block(prefix.first())))
+        Some((self.block(prefix)?.map(), Keys::of_block(prefix.first())))
+    }
+
+    /// The routes longer than `SPLIT` of the block that `prefix` begins in.
+    #[inline]
+    fn block(&self, prefix: Prefix<A>) -> Option<&Block<A>> {
+        self.maps.get(self.slot(prefix)?)
     }
 
     #[inline]
     fn slot(&self, prefix: Prefix<A>) -> Option<usize> {
-        (*self.index.get(block(prefix))? as usize).checked_sub(1)
+        (*self.index.get(number(prefix))? as usize).checked_sub(1)
     }
 
     /// The map of a block, which is given one if it has none.
-    fn map_for(&mut self, block: usize) -> &mut BTreeMap<A, NextHopIndex> {
+    fn map_for(&mut self, block: usize) -> &mut Block<A> {
         let slot = match self.index[block] {
             0 => {
                 let slot = match self.free.pop() {
                     Some(slot) => slot as usize,
                     None => {
-                        self.maps.push(BTreeMap::new());
+                        self.maps.push(Block::default());
                         self.maps.len() - 1
                     }
                 };
@@ -241,8 +268,8 @@ impl<A: Address> Routes<A> {
     }
 }
 
-/// The block of a prefix's first address.
+/// The number of the block of a prefix's first address.
 #[inline]
-fn block<A: Address>(prefix: Prefix<A>) -> usize {
+fn number<A: Address>(prefix: Prefix<A>) -> usize {
     prefix.first().right(A::BITS - A::SPLIT).low() as usize
 }

@@ -179,8 +179,13 @@ fn run<A: Address>(ops: Vec<(Prefix<A>, Op)>) {
         assert!(routes.remove(prefix).is_some());
     }
     compare(&routes, &naive, Prefix::ALL);
-    assert!(routes.blocks.is_empty() && routes.maps.iter().all(BTreeMap::is_empty));
+    assert!(routes.blocks.is_empty() && routes.maps.iter().all(Block::is_empty));
     assert_eq!(routes.free.len(), routes.maps.len());
+    assert!(
+        (0..1 << A::SPLIT)
+            .step_by(1 << (A::SPLIT - 8))
+            .all(|b| routes.cover.of(b).is_none())
+    );
 }
 
 proptest! {
