@@ -57,6 +57,33 @@ impl fmt::Display for NextHopIndex {
 /// What a route leads to: [`NextHopIndex`], or a caller's own type that is one and the same, such
 /// as a newtype, so that the indexes of two tables of next hops cannot be confused. Implemented
 /// for all such types.
+///
+/// ```
+/// use shunt_fib::{Fib4Config, Fib4Writer, NextHopIndex};
+///
+/// #[derive(Debug, Clone, Copy, PartialEq)]
+/// struct Tunnel(NextHopIndex);
+///
+/// impl From<NextHopIndex> for Tunnel {
+///     fn from(index: NextHopIndex) -> Self {
+///         Self(index)
+///     }
+/// }
+///
+/// impl From<Tunnel> for NextHopIndex {
+///     fn from(tunnel: Tunnel) -> Self {
+///         tunnel.0
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut writer = Fib4Writer::<Tunnel>::new(Fib4Config::default())?;
+/// let tunnel = Tunnel(NextHopIndex::MAX);
+/// writer.insert("10.0.0.0/8".parse()?, tunnel)?;
+/// assert_eq!(writer.reader()?.lookup("10.1.2.3".parse()?), Some(tunnel));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Value: Copy + From<NextHopIndex> + Into<NextHopIndex> {}
 
 impl<V: Copy + From<NextHopIndex> + Into<NextHopIndex>> Value for V {}

@@ -187,6 +187,12 @@ impl<F: Family, V: Value> FibWriter<F, V> {
             self.shared.set_default(raw);
             return;
         }
+        if !self.routes.any_longer_inside(prefix) {
+            // The common case, which needs no search.
+            let (first, last) = (prefix.first(), prefix.last());
+            self.family.set_range(&self.shared.table, first, last, raw);
+            return;
+        }
         for (first, last) in self.routes.unclaimed(prefix) {
             self.family.set_range(&self.shared.table, first, last, raw);
         }

@@ -84,10 +84,11 @@ impl<A: Address> Block<A> {
         self.map.is_empty()
     }
 
-    /// False if no route here is longer than `len`, which is more than `SPLIT`.
-    #[inline]
-    pub(super) fn may_have_longer(&self, len: u8) -> bool {
-        self.lens.right(len - A::SPLIT) != A::ZERO
+    /// True if there is a route inside `prefix`, not counting `prefix` itself.
+    pub(super) fn any_longer_inside(&self, prefix: Prefix<A>) -> bool {
+        let keys = Keys::of_block(prefix.first());
+        self.lens.right(prefix.len() - A::SPLIT) != A::ZERO
+            && covered(&self.map, keys, prefix).any(|(inner, _)| inner != prefix)
     }
 
     pub(super) fn insert(&mut self, prefix: Prefix<A>, hop: NextHopIndex) -> Option<NextHopIndex> {

@@ -166,7 +166,11 @@ impl<A: Address> Routes<A> {
 
     /// True if there is a route inside `prefix`, not counting `prefix` itself.
     pub(crate) fn any_longer_inside(&self, prefix: Prefix<A>) -> bool {
-        self.inside(prefix).next().is_some()
+        if prefix.len() <= A::SPLIT {
+            return self.inside(prefix).next().is_some();
+        }
+        self.block(prefix)
+            .is_some_and(|routes| routes.any_longer_inside(prefix))
     }
 
     /// The address ranges (first, last) of `prefix` that no route inside it claims, in order.
@@ -192,13 +196,7 @@ impl<A: Address> Routes<A> {
 
     /// The prefixes of the routes inside `prefix`, without itself, in order.
     fn inside(&self, prefix: Prefix<A>) -> impl Iterator<Item = Prefix<A>> + '_ {
-        let any = prefix.len() <= A::SPLIT
-            || self
-                .block(prefix)
-                .is_some_and(|routes| routes.may_have_longer(prefix.len()));
-        any.then(|| self.covered(prefix))
-            .into_iter()
-            .flatten()
+        self.covered(prefix)
             .map(|(inner, _)| inner)
             .skip_while(move |inner| *inner == prefix)
     }
