@@ -6,13 +6,15 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FibError {
-    /// The configuration asks for more second-level groups than an entry can name.
-    #[error("`groups` is {asked}, but a table can name at most {limit}: configure fewer")]
-    TooManyGroups {
+    /// The configuration asks for more of a part than an entry can name.
+    #[error("`{pool}` is {asked}, but a table can name at most {limit}: configure fewer")]
+    PoolTooLarge {
+        /// What the configuration calls the part.
+        pool: &'static str,
         /// The number configured.
-        asked: u16,
+        asked: u32,
         /// The most that is possible.
-        limit: u16,
+        limit: u32,
     },
 
     /// The system gave no address space for a part of the table.

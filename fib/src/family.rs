@@ -51,13 +51,14 @@ pub trait Family: sealed::Sealed + Debug + Sized {
     #[doc(hidden)]
     fn lookup_batch<R: RawWidth>(table: &Self::Table, addresses: &[Self::Address], raw: &mut [R]);
 
-    /// Makes room so that every range of addresses that begins and ends with a prefix inside
-    /// `prefix` (1 bit or longer) can be set. Changes no answer. When it fails, nothing has
-    /// changed.
+    /// Makes room for `prefix` (1 bit or longer): afterwards it can be set, where none of `routes`
+    /// inside it claims the addresses. Changes no answer. When it fails, it may leave room that
+    /// nothing needs, for [`prune`](Self::prune).
     #[doc(hidden)]
     fn prepare(
         &mut self,
         table: &Self::Table,
+        routes: &Routes<Self::Address>,
         prefix: Prefix<Self::Address>,
         readers: &mut Domain,
     ) -> Result<(), FibError>;

@@ -42,6 +42,7 @@ mod reader;
 mod routes;
 mod shared;
 pub mod v4;
+pub mod v6;
 mod writer;
 
 pub use address::Address;
@@ -53,4 +54,5 @@ pub use pool::PoolUse;
 pub use raw::RawWidth;
 pub use reader::FibReader;
 pub use v4::{Fib4Config, Fib4Memory, Fib4Reader, Fib4Writer};
+pub use v6::{Fib6Config, Fib6Memory, Fib6Reader, Fib6Writer};
 pub use writer::FibWriter;

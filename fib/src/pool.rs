@@ -70,7 +70,6 @@ impl Pool {
     }
 
     /// Gives back a slot that no reader has ever been able to reach.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub(crate) fn put_back(&mut self, slot: u32) {
         self.free.push(slot);
     }

@@ -30,7 +30,7 @@ impl<F: Family, V: Value> FibWriter<F, V> {
     /// # Errors
     ///
     /// [`FibError::OutOfMemory`] if there is no address space for the table, and
-    /// [`FibError::TooManyGroups`] if an IPv4 table is to have more groups than there can be.
+    /// [`FibError::PoolTooLarge`] if the table is to have more of a part than there can be.
     pub fn new(config: F::Config) -> Result<Self, FibError> {
         let limits = F::reader_limits(&config);
         let (family, table) = F::new(&config)?;
@@ -68,8 +68,14 @@ impl<F: Family, V: Value> FibWriter<F, V> {
         let prefix = Prefix::from_net(net);
         let hop = value.into();
         if prefix != Prefix::ALL {
-            self.family
-                .prepare(&self.shared.table, prefix, &mut self.readers)?;
+            let (table, routes) = (&self.shared.table, &self.routes);
+            let prepared = self
+                .family
+                .prepare(table, routes, prefix, &mut self.readers);
+            if let Err(error) = prepared {
+                self.family.prune(table, routes, prefix, &mut self.readers);
+                return Err(error);
+            }
         }
         let old = self.routes.insert(prefix, hop);
         if old != Some(hop) {

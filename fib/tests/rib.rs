@@ -1,7 +1,9 @@
 //! A day of BGP updates replayed over the full routing table, every answer compared with the
 //! oracle's. Where the real table is not at hand, shunt-rib makes one up of the same make-up.
 
-use shunt_fib::{Family, Fib4Config, Fib4Writer, FibReader, FibWriter, NextHopIndex};
+use shunt_fib::{
+    Family, Fib4Config, Fib4Writer, Fib6Config, Fib6Writer, FibReader, FibWriter, NextHopIndex,
+};
 use shunt_rib::{Oracle, Route, Table, Update, Updates, probes, routes, traffic};
 
 /// Routes longer than BGP's that are there before the replay, in blocks drawn alike.
@@ -174,4 +176,9 @@ where
 #[test]
 fn ipv4_gives_the_oracles_answers_all_day() {
     a_day(Fib4Writer::new(Fib4Config::default()).unwrap());
+}
+
+#[test]
+fn ipv6_gives_the_oracles_answers_all_day() {
+    a_day(Fib6Writer::new(Fib6Config::default()).unwrap());
 }

@@ -43,9 +43,10 @@ impl Family for V4 {
     fn new(config: &Fib4Config) -> Result<(Self, Table), FibError> {
         let groups = config.groups;
         if groups > Fib4Config::MAX_GROUPS {
-            return Err(FibError::TooManyGroups {
-                asked: groups,
-                limit: Fib4Config::MAX_GROUPS,
+            return Err(FibError::PoolTooLarge {
+                pool: "groups",
+                asked: groups.into(),
+                limit: Fib4Config::MAX_GROUPS.into(),
             });
         }
         let family = Self {
@@ -75,6 +76,7 @@ impl Family for V4 {
     fn prepare(
         &mut self,
         table: &Table,
+        _routes: &Routes<u32>,
         prefix: Prefix<u32>,
         readers: &mut Domain,
     ) -> Result<(), FibError> {

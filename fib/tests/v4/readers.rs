@@ -247,7 +247,8 @@ fn too_many_groups_are_refused() {
     let error = Fib4Writer::<NextHopIndex>::new(config).unwrap_err();
     assert_eq!(
         error,
-        FibError::TooManyGroups {
+        FibError::PoolTooLarge {
+            pool: "groups",
             asked: 32_769,
             limit: 32_768
         }

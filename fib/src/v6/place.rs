@@ -1,0 +1,35 @@
+//! Which entry an address leads to.
+
+use super::table::GROUP;
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// In the directory.
+    Directory(u32),
+    /// In a group; counted through all groups.
+    Cell(u32),
+    /// A run of a line: the line's number and the run's.
+    Run(u32, usize),
+}
+
+/// The directory's entry for an address.
+pub(super) fn directory(address: u128) -> Place {
+    Place::Directory((address >> 104) as u32)
+}
+
+/// The entry for an address in a group that its first `depth` bits lead to.
+pub(super) fn cell(group: u32, address: u128, depth: u8) -> Place {
+    let byte = u32::from((address >> (120 - depth)) as u8);
+    Place::Cell(group * GROUP as u32 + byte)
+}
+
+/// Where the stage begins that the bit behind the first `depth`, 32 or more, belongs to.
+pub(super) fn stage_of(depth: u8) -> u8 {
+    depth & !15
+}
+
+/// The 16 bits of an address in the stage that the bit behind the first `depth` belongs to.
+pub(super) fn key(address: u128, depth: u8) -> u16 {
+    (address >> (112 - stage_of(depth))) as u16
+}

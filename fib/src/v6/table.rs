@@ -1,0 +1,267 @@
+//! What readers look into: directory, groups and lines.
+
+use std::array;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, fence};
+
+use zerocopy::FromZeros;
+
+use super::entry::{Entry, Node};
+use super::line::{Line, RUNS, Runs};
+use super::place::Place;
+use crate::{FibError, RawWidth};
+
+/// One entry for each /24.
+const DIRECTORY: usize = 1 << 24;
+/// One entry for each value of an address byte, in each group.
+const CELLS: usize = super::Fib6Config::MAX_GROUPS as usize * GROUP;
+const LINES: usize = super::Fib6Config::MAX_LINES as usize;
+/// Entries of a group.
+pub(super) const GROUP: usize = 256;
+/// Bits that the directory takes.
+pub(super) const DIRECTORY_LEN: u8 = 24;
+/// Where the first stage begins; each takes 16 bits.
+pub(super) const FIRST_STAGE: u8 = 32;
+/// Addresses that a batch takes through the levels together: so many cache misses can overlap as
+/// a core has room for, and what is known of them stays in its first-level cache.
+const CHUNK: usize = 64;
+
+/// The arrays are of fixed size, not slices, so that the compiler sees every index in bounds.
+#[derive(Debug)]
+pub struct Table {
+    directory: Box<[AtomicU32; DIRECTORY]>,
+    cells: Box<[AtomicU32; CELLS]>,
+    lines: Box<[Line; LINES]>,
+    /// For each run of each line, the node of the next stage, where the run has one.
+    children: Box<[AtomicU32; LINES * RUNS]>,
+}
+
+impl Table {
+    pub(super) const DIRECTORY_BYTES: usize = DIRECTORY * size_of::<AtomicU32>();
+    pub(super) const GROUP_BYTES: usize = GROUP * size_of::<AtomicU32>();
+    pub(super) const GROUPS_BYTES: usize = CELLS * size_of::<AtomicU32>();
+    pub(super) const LINE_BYTES: usize = size_of::<Line>();
+    pub(super) const LINES_BYTES: usize = LINES * Self::LINE_BYTES;
+    /// Of one line.
+    pub(super) const CHILDREN_BYTES: usize = RUNS * size_of::<AtomicU32>();
+    pub(super) const ALL_CHILDREN_BYTES: usize = LINES * Self::CHILDREN_BYTES;
+
+    /// An empty table. Zeroed memory comes from the system unallocated, so this touches nothing.
+    pub(super) fn new() -> Result<Self, FibError> {
+        let no_memory = |part, bytes| move |_| FibError::OutOfMemory { part, bytes };
+        Ok(Self {
+            directory: FromZeros::new_box_zeroed()
+                .map_err(no_memory("directory", Self::DIRECTORY_BYTES))?,
+            cells: FromZeros::new_box_zeroed().map_err(no_memory("groups", Self::GROUPS_BYTES))?,
+            lines: FromZeros::new_box_zeroed().map_err(no_memory("lines", Self::LINES_BYTES))?,
+            children: FromZeros::new_box_zeroed()
+                .map_err(no_memory("lines' children", Self::ALL_CHILDREN_BYTES))?,
+        })
+    }
+
+    /// The raw value of one address.
+    #[inline]
+    pub(super) fn lookup(&self, address: u128) -> u16 {
+        let mut entry = Entry::load(&self.directory[slot_of(address)], Acquire);
+        if entry.is_group() {
+            entry = self.cell(entry, (address >> 96) as u8, Acquire);
+        }
+        let mut shift = 80;
+        while entry.is_node() {
+            let key = (address >> shift) as u16;
+            let [high, low] = key.to_be_bytes();
+            if entry.is_group() {
+                entry = self.cell(entry, high, Acquire);
+            }
+            if entry.is_line() {
+                entry = self.run(entry, key);
+            } else if entry.is_group() {
+                entry = self.cell(entry, low, Acquire);
+            }
+            entry = entry.promoted();
+            // A node of a stage beyond the last is never stored.
+            shift = u32::saturating_sub(shift, 16);
+        }
+        entry.raw()
+    }
+
+    /// The raw values of many addresses; see [`FibReader::lookup_batch`](crate::FibReader).
+    #[inline]
+    pub(super) fn lookup_batch<R: RawWidth>(&self, addresses: &[u128], raw: &mut [R]) {
+        for (addresses, raw) in addresses.chunks(CHUNK).zip(raw.chunks_mut(CHUNK)) {
+            self.lookup_chunk(addresses, raw);
+        }
+    }
+
+    /// Takes at most `CHUNK` addresses through the levels, one level after the other.
+    ///
+    /// The loads of a pass do not wait for each other, so that their cache misses overlap; an
+    /// acquire fence after a pass does for all its loads what an acquire load would do for each.
+    /// No pass branches on what one address has: the branches would be mispredicted.
+    #[inline]
+    fn lookup_chunk<R: RawWidth>(&self, addresses: &[u128], raw: &mut [R]) {
+        let mut entries = [Entry::NONE; CHUNK];
+        let entries = &mut entries[..addresses.len().min(raw.len()).min(CHUNK)];
+        let mut all = Entry::NONE;
+        for (entry, &address) in entries.iter_mut().zip(addresses) {
+            *entry = Entry::load(&self.directory[slot_of(address)], Relaxed);
+            all = all.or(*entry);
+        }
+        fence(Acquire);
+        if all.is_group() {
+            all = self.step(entries, addresses, 96);
+        }
+        let mut shift = 80;
+        while all.is_node() {
+            all = self.stage(all, entries, addresses, shift);
+            shift = u32::saturating_sub(shift, 16);
+        }
+        for (raw, entry) in raw.iter_mut().zip(entries) {
+            *raw = R::from_raw(entry.raw());
+        }
+    }
+
+    /// Takes the entries that are nodes, which `all` or-ed tell of, through the stage whose bits
+    /// end `shift` bits before the addresses' end. Returns the same of the next stage.
+    #[inline]
+    fn stage(&self, all: Entry, entries: &mut [Entry], addresses: &[u128], shift: u32) -> Entry {
+        let all = match all.is_group() {
+            true => self.step(entries, addresses, shift + 8),
+            false => all,
+        };
+        // Lines take many instructions, so only those that have one go there.
+        let mut lines = [0_u8; CHUNK];
+        let mut count = 0;
+        for (i, entry) in (0_u8..).zip(&*entries) {
+            lines[count % CHUNK] = i;
+            count += usize::from(entry.is_line());
+        }
+        let mut deeper = Entry::NONE;
+        if all.is_group() {
+            deeper = self.step(entries, addresses, shift);
+        }
+        for &i in &lines[..count.min(CHUNK)] {
+            let i = usize::from(i);
+            if let (Some(entry), Some(&address)) = (entries.get_mut(i), addresses.get(i)) {
+                *entry = self.run(*entry, (address >> shift) as u16);
+                deeper = deeper.or(*entry);
+            }
+        }
+        fence(Acquire);
+        if deeper.is_deeper() {
+            deeper = Entry::NONE;
+            for entry in entries {
+                *entry = entry.promoted();
+                deeper = deeper.or(*entry);
+            }
+            deeper
+        } else {
+            Entry::NONE
+        }
+    }
+
+    /// Replaces each entry that is a group by what the group has for the address byte that ends
+    /// `shift` bits before the address's end. Returns all entries or-ed.
+    #[inline]
+    fn step(&self, entries: &mut [Entry], addresses: &[u128], shift: u32) -> Entry {
+        let mut all = Entry::NONE;
+        for (entry, &address) in entries.iter_mut().zip(addresses) {
+            let index = entry.cell_or_zero((address >> shift) as u8);
+            let found = Entry::load(&self.cells[index % CELLS], Relaxed);
+            *entry = if entry.is_group() { found } else { *entry };
+            all = all.or(*entry);
+        }
+        fence(Acquire);
+        all
+    }
+
+    #[inline]
+    fn cell(&self, group: Entry, byte: u8, order: std::sync::atomic::Ordering) -> Entry {
+        Entry::load(&self.cells[group.cell_or_zero(byte) % CELLS], order)
+    }
+
+    /// What a line has for a key.
+    #[inline]
+    fn run(&self, line: Entry, key: u16) -> Entry {
+        let number = line.line() % LINES;
+        let (run, raw) = self.lines[number].find(key);
+        match raw {
+            Some(raw) => Entry::leaf(raw),
+            None => Entry::load(&self.children[number * RUNS + run], Acquire),
+        }
+    }
+}
+
+/// For the writer's thread.
+impl Table {
+    pub(super) fn load(&self, place: Place) -> Node {
+        match place {
+            Place::Directory(slot) => Entry::load(&self.directory[slot as usize], Relaxed).node(),
+            Place::Cell(cell) => Entry::load(&self.cells[cell as usize], Relaxed).node(),
+            Place::Run(line, run) => match self.lines[line as usize].raw(run) {
+                Some(raw) => Node::Leaf(raw),
+                None => Entry::load(&self.children[line as usize * RUNS + run], Relaxed).node(),
+            },
+        }
+    }
+
+    /// Publishes `node`, whose content is complete, as what the addresses of `place` have.
+    /// `depth` is the number of address bits that lead there.
+    pub(super) fn store(&self, place: Place, depth: u8, node: Node) {
+        let entry = Entry::new(node, depth);
+        match place {
+            Place::Directory(slot) => entry.store(&self.directory[slot as usize], Release),
+            Place::Cell(cell) => entry.store(&self.cells[cell as usize], Release),
+            Place::Run(line, run) => {
+                if let Node::Leaf(raw) = node {
+                    self.lines[line as usize].set_raw(run, Some(raw));
+                } else {
+                    entry.store(&self.children[line as usize * RUNS + run], Release);
+                    self.lines[line as usize].set_raw(run, None);
+                }
+            }
+        }
+    }
+
+    /// Fills a group that no reader can reach; `nodes` in the order of the byte.
+    pub(super) fn fill_group(&self, group: u32, depth: u8, nodes: impl Iterator<Item = Node>) {
+        let first = group as usize * GROUP;
+        for (cell, node) in self.cells[first..first + GROUP].iter().zip(nodes) {
+            Entry::new(node, depth).store(cell, Relaxed);
+        }
+    }
+
+    /// Fills a line that no reader can reach; `depth` is where its children are.
+    pub(super) fn fill_line(&self, line: u32, depth: u8, runs: &Runs) {
+        for (run, node) in runs.nodes().enumerate() {
+            if !matches!(node, Node::Leaf(_)) {
+                let child = &self.children[line as usize * RUNS + run];
+                Entry::new(node, depth).store(child, Relaxed);
+            }
+        }
+        self.lines[line as usize].fill(runs);
+    }
+
+    /// The last key of each run of a line.
+    pub(super) fn ends(&self, line: u32) -> [u16; RUNS] {
+        self.lines[line as usize].ends()
+    }
+
+    /// What a line has from `first` to `last`, of which every key is in one of its runs.
+    pub(super) fn runs(&self, line: u32, first: u16, last: u16) -> Runs {
+        let ends = self.ends(line);
+        let nodes: [Node; RUNS] = array::from_fn(|run| self.load(Place::Run(line, run)));
+        Runs::new(first, last, ends.into_iter().zip(nodes))
+    }
+
+    /// The number of the run of a line that `key` lies in.
+    pub(super) fn run_of(&self, line: u32, key: u16) -> usize {
+        self.lines[line as usize].find(key).0
+    }
+}
+
+/// The directory's index of an address.
+#[inline]
+fn slot_of(address: u128) -> usize {
+    (address >> 104) as usize
+}

@@ -1,0 +1,5 @@
+//! The IPv6 table: answers and pools.
+
+mod pair;
+mod pools;
+mod updates;
