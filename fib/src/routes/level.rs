@@ -119,8 +119,11 @@ impl<A: Address> Block<A> {
                 prefix.first(),
                 A::SPLIT + A::BITS - lens.common_bits(A::ZERO),
             );
-            if let Some(hop) = self.map.get(&keys.key(probe)) { return Some((probe, *hop)); }
-            len = probe.len() - 1;
+            let found = keys.route(self.map.range(..=keys.key(probe)).next_back()?);
+            if found.0.contains(probe) {
+                return Some(found);
+            }
+            len = probe.common(found.0).len();
         }
         None
     }
