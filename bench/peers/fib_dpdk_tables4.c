@@ -15,8 +15,8 @@ static void *fib_create(const char *name, uint32_t routes, uint32_t groups,
 	struct rte_fib_conf conf = {
 		.type = RTE_FIB_DIR24_8,
 		.default_nh = 0,
-		/* The tree of its own has inner nodes too. */
-		.max_routes = 2 * routes + 1024,
+		/* It makes room for inner nodes itself. */
+		.max_routes = routes + 1024,
 		.dir24_8 = { .nh_sz = width, .num_tbl8 = groups },
 	};
 	struct rte_fib *fib = rte_fib_create(name, 0, &conf);

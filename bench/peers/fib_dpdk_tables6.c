@@ -15,8 +15,8 @@ static void *fib6_create(const char *name, uint32_t routes, uint32_t groups)
 	struct rte_fib6_conf conf = {
 		.type = RTE_FIB6_TRIE,
 		.default_nh = 0,
-		/* The tree of its own has inner nodes too. */
-		.max_routes = 2 * routes + 1024,
+		/* It makes room for inner nodes itself. */
+		.max_routes = routes + 1024,
 		/* 2-byte entries cannot number the groups of a full table. */
 		.trie = { .nh_sz = RTE_FIB6_TRIE_4B, .num_tbl8 = groups },
 	};

@@ -24,6 +24,18 @@ pub fn last() -> usize {
         .unwrap_or(0)
 }
 
+/// The cores of this machine beside `core`, the first first.
+pub fn others(core: usize) -> impl Iterator<Item = usize> {
+    let mut cores: Vec<_> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|other| other.id)
+        .filter(|&other| other != core)
+        .collect();
+    cores.sort_unstable();
+    cores.into_iter()
+}
+
 /// A core's time since boot, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time {
@@ -111,5 +123,6 @@ mod tests {
         Time::of(last()).unwrap();
         pin(last()).unwrap();
         assert!(pin(1 << 20).is_err());
+        assert!(others(last()).all(|core| core < last()));
     }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// Tells whether the user wants an end.
-#[derive(Debug, Clone)]
+/// Tells whether the user wants an end. The default one is never told.
+#[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
@@ -26,6 +26,17 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
+    /// Goes on.
+    ///
+    /// # Errors
+    /// A signal came.
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+
     /// Sleeps.
     ///
     /// # Errors
@@ -33,9 +44,7 @@ impl Interrupt {
     pub fn sleep(&self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         loop {
-            if self.0.load(Ordering::Relaxed) {
-                bail!("interrupted");
-            }
+            self.check()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());

@@ -1,0 +1,224 @@
+//! Side-by-side comparisons: suites that measure Shunt and its peers in turns in one run, and the
+//! reports of what they found.
+//!
+//! A suite is a function from [`Options`] to a [`Report`]; [`SUITES`] lists them. The program
+//! `compare` runs one and shows its rows in the terminal ([`table`]), as JSON
+//! ([`figures::write_json`](crate::figures::write_json)) and as a page ([`html`]).
+
+pub mod html;
+pub mod table;
+
+use anyhow::{Context, Result};
+
+use crate::figures::Row;
+use crate::interrupt::Interrupt;
+
+/// What the user asks of a suite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Rounds; each measures every competitor once.
+    pub rounds: u32,
+    /// Leave out what takes minutes to prepare.
+    pub quick: bool,
+    /// Huge pages for all competitors, instead of what the machine gives unasked.
+    pub huge_pages: bool,
+}
+
+/// What a suite found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The figures.
+    pub rows: Vec<Row>,
+    /// What the reader of the figures must know: data, versions, what was left out.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Whether every target is reached.
+    pub fn met(&self) -> bool {
+        self.rows.iter().all(|row| row.met)
+    }
+}
+
+/// A group of comparisons that share their peers.
+#[derive(Debug)]
+pub struct Suite {
+    /// What the user calls it.
+    pub name: &'static str,
+    /// One line for the list of suites.
+    pub about: &'static str,
+    /// Measures. Installs missing peers or fails with the command that does.
+    pub run: fn(&Options, &Interrupt) -> Result<Report>,
+}
+
+/// All suites.
+pub const SUITES: &[Suite] = &[crate::fib::SUITE];
+
+/// The suite of this name.
+///
+/// # Errors
+/// There is none; the error lists those there are.
+pub fn suite(name: &str) -> Result<&'static Suite> {
+    SUITES
+        .iter()
+        .find(|suite| suite.name == name)
+        .with_context(|| {
+            let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+            format!(
+                "no suite is called {name:?}; there are: {}",
+                names.join(", ")
+            )
+        })
+}
+
+/// How a row fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It has no target.
+    Shown,
+    Met,
+    Missed,
+}
+
+impl Outcome {
+    fn of(row: &Row) -> Self {
+        match (row.target, row.met) {
+            (None, _) => Self::Shown,
+            (Some(_), true) => Self::Met,
+            (Some(_), false) => Self::Missed,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Shown => "",
+            Self::Met => "met",
+            Self::Missed => "MISSED",
+        }
+    }
+}
+
+/// A figure with about three digits.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        a if a >= 100.0 => format!("{value:.0}"),
+        a if a >= 10.0 => format!("{value:.1}"),
+        a if a >= 0.1 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+/// A median with its spread.
+fn spread(median: f64, [min, max]: [f64; 2]) -> String {
+    format!("{} [{}, {}]", number(median), number(min), number(max))
+}
+
+/// Different placements, in order of appearance; a row names its own by its number from 1.
+fn placements(rows: &[Row]) -> Vec<&str> {
+    let mut all: Vec<&str> = Vec::new();
+    for row in rows {
+        if !all.contains(&row.placement.as_str()) {
+            all.push(&row.placement);
+        }
+    }
+    all
+}
+
+/// A ratio that a target asks for, with its direction.
+fn target(row: &Row) -> String {
+    use crate::figures::Better;
+    let sign = match row.better {
+        Better::Higher => "≥",
+        Better::Lower => "≤",
+    };
+    let of = |name: &str, ratio: Option<f64>| {
+        ratio.map(|ratio| format!("{name}{sign} {}", number(ratio)))
+    };
+    let both = [of("", row.target), of("stretch ", row.stretch)];
+    both.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::figures::{Better, Series};
+
+    fn series(values: &[f64]) -> Series {
+        let mut series = Series::default();
+        for &value in values {
+            series.push(value);
+        }
+        series
+    }
+
+    /// One row that is missed, one that is met, one without a target.
+    pub(crate) fn rows() -> Vec<Row> {
+        let row = |case, better, target| Row {
+            placement: "core 1".to_owned(),
+            cpu_ours: 0.5,
+            cpu_theirs: 1.0,
+            ..Row::compare(
+                ["fib", case, "rte_<fib> & co", "M/s"],
+                (&series(&[90.0, 110.0, 100.0]), &series(&[80.0, 80.0, 80.0])),
+                better,
+                target,
+            )
+        };
+        vec![
+            Row {
+                limited_by: Some("bare loads: 120 M/s".to_owned()),
+                ..row("missed", Better::Higher, Some(1.5))
+            },
+            row("met", Better::Higher, Some(1.2)),
+            Row {
+                placement: "cores 0 and 1".to_owned(),
+                ..row("shown", Better::Lower, None)
+            },
+        ]
+    }
+
+    #[test]
+    fn figures_keep_three_digits() {
+        assert_eq!(
+            [0.0, 1234.5, 123.4, 12.34, 1.234, 0.1234, 0.012_34].map(number),
+            ["0", "1234", "123", "12.3", "1.23", "0.12", "0.0123"]
+        );
+    }
+
+    #[test]
+    fn targets_say_their_direction() {
+        let rows = rows();
+        assert_eq!(target(&rows[0]), "≥ 1.50");
+        assert_eq!(target(&rows[2]), "");
+        let row = Row {
+            stretch: Some(0.5),
+            target: Some(1.0),
+            ..rows[2].clone()
+        };
+        assert_eq!(target(&row), "≤ 1.00, stretch ≤ 0.50");
+    }
+
+    #[test]
+    fn placements_are_listed_once() {
+        assert_eq!(placements(&rows()), ["core 1", "cores 0 and 1"]);
+    }
+
+    #[test]
+    fn a_report_is_met_when_every_row_is() {
+        let mut report = Report {
+            rows: rows(),
+            notes: Vec::new(),
+        };
+        assert!(!report.met());
+        report.rows.remove(0);
+        assert!(report.met());
+    }
+
+    #[test]
+    fn suites_are_found_by_name() {
+        assert_eq!(suite("fib").unwrap().name, "fib");
+        let error = suite("fob").unwrap_err().to_string();
+        assert!(error.contains("fob") && error.contains("fib"), "{error}");
+    }
+}

@@ -1,0 +1,352 @@
+//! Rates of lookups, and memory.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use shunt_fib::FibError;
+use shunt_rib::{Route, routes, traffic};
+
+use super::contest::{BareLoads, Competitor, DpdkTable, OfCrate, Ours, Results, Traffic};
+use super::contest::{agree, measure as contest};
+use super::crates::CrateTable;
+use super::dpdk::Built;
+use super::family::{Family, Kind, Reader, Width, Writer, encode_addresses, encode_routes, index};
+use super::{Run, SUITE, TIME, flat, once};
+use crate::compare::Report;
+use crate::figures::{Better, Row};
+
+/// Addresses of one pass; a multiple of every batch.
+const ADDRESSES: usize = 1 << 20;
+/// What is looked up at a time.
+const BATCHES: [usize; 3] = [1, 32, 256];
+/// Routes longer than the routers' longest, under blocks of the full table.
+const POD_ROUTES: usize = 20_000;
+/// Their share of the traffic.
+const POD_SHARE: f64 = 0.1;
+const SEED: u64 = 1;
+
+/// Ratios to reach against the first of DPDK's tables, in batches of 32 and of 256.
+type Targets = Option<[f64; 2]>;
+
+/// Measures all sets of routes and kinds of traffic of a family.
+///
+/// # Errors
+/// A peer fails, two tables give different answers, or the user interrupts.
+pub(super) fn measure<F: Family>(run: &Run, full: &[Route<F>], report: &mut Report) -> Result<()> {
+    let pods = routes::pod_routes::<F>(full, POD_ROUTES, SEED);
+    let table = traffic::table::<F>(full, ADDRESSES, SEED);
+    let mixed = traffic::with_pods::<F>(table.clone(), &pods, POD_SHARE, SEED);
+
+    let mut tables = Tables::build(run, "full table", full, pods.len())?;
+    run.note_huge_pages(report)?;
+    tables.memory(report);
+    tables.builds(report);
+    let targets = Some(F::TARGETS);
+    tables.rates("table traffic", table, targets, report)?;
+    let zipf = traffic::zipf::<F>(full, ADDRESSES, SEED);
+    tables.rates("Zipf traffic", zipf, targets, report)?;
+    let random = traffic::random::<F>(ADDRESSES, SEED);
+    tables.rates("random traffic", random, targets, report)?;
+    tables.published(report);
+    tables.extend("full table and pod routes", &pods)?;
+    tables.rates("1/10 to pods", mixed, Some([F::POD_TARGET; 2]), report)?;
+    drop(tables);
+
+    for (name, routes) in [
+        ("cluster", routes::cluster::<F>(false)),
+        ("100k hosts", routes::hosts_100k::<F>()),
+    ] {
+        let mut tables = Tables::build(run, name, &routes, 0)?;
+        tables.memory(report);
+        let traffic = traffic::table::<F>(&routes, ADDRESSES, SEED);
+        tables.rates("table traffic", traffic, None, report)?;
+    }
+    Ok(())
+}
+
+/// Everyone's table of one set of routes.
+struct Tables<'a, F: Family> {
+    run: &'a Run<'a>,
+    name: String,
+    writer: Writer<F>,
+    reader: Reader<F>,
+    bare: BareLoads,
+    dpdk: Vec<(Kind, Built)>,
+    treebitmap: OfCrate<F::Treebitmap>,
+    prefix_trie: OfCrate<F::PrefixTrie>,
+    poptrie: OfCrate<F::Poptrie>,
+    /// Seconds that the crates took to build, by label.
+    crates: Vec<(String, f64)>,
+    /// Our seconds.
+    built: f64,
+    /// Our best rate so far.
+    best: f64,
+}
+
+/// Our table of `routes`, and the seconds its build took.
+///
+/// # Errors
+/// It cannot hold them.
+pub(super) fn build<F: Family>(routes: &[Route<F>]) -> Result<(Writer<F>, f64), FibError> {
+    let start = Instant::now();
+    let mut writer = Writer::<F>::new(F::config())?;
+    for &(net, hop) in routes {
+        writer.insert(net, index(hop))?;
+    }
+    Ok((writer, start.elapsed().as_secs_f64()))
+}
+
+fn of_crate<F, T: CrateTable<F>>(
+    routes: &[(F, u8, u16)],
+    seconds: &mut Vec<(String, f64)>,
+) -> OfCrate<T> {
+    eprintln!("  crate {}", T::NAME);
+    let start = Instant::now();
+    let table = T::build(routes);
+    let took = start.elapsed().as_secs_f64();
+    seconds.push((format!("crate {}", T::NAME), took));
+    OfCrate(table)
+}
+
+impl<'a, F: Family> Tables<'a, F> {
+    fn build(run: &'a Run<'a>, name: &str, routes: &[Route<F>], room: usize) -> Result<Self> {
+        eprintln!("{} {name}: building", F::NAME);
+        let (mut writer, built) = build::<F>(routes)?;
+        let reader = writer.reader()?;
+        let bare = BareLoads::new::<F>(&reader);
+        let mut dpdk = Vec::new();
+        run.dpdk
+            .borrow()
+            .file("routes", &encode_routes::<F>(routes))?;
+        // The slow ones are slow with many routes only.
+        let slow = routes.len() > 500_000;
+        for kind in F::DPDK {
+            if slow && kind.slow && run.options.quick {
+                eprintln!("  {}: left out", kind.label);
+                continue;
+            }
+            let patience = if slow && kind.slow {
+                " (a minute or more)"
+            } else {
+                ""
+            };
+            eprintln!("  {}{patience}", kind.label);
+            let built = run.dpdk.borrow_mut().build(kind.name, "routes", room)?;
+            dpdk.push((*kind, built));
+        }
+        let flat = flat::<F>(routes);
+        let mut crates = Vec::new();
+        Ok(Self {
+            run,
+            name: format!("{} {name}", F::NAME),
+            writer,
+            reader,
+            bare,
+            dpdk,
+            treebitmap: of_crate(&flat, &mut crates),
+            prefix_trie: of_crate(&flat, &mut crates),
+            poptrie: of_crate(&flat, &mut crates),
+            crates,
+            built,
+            best: 0.0,
+        })
+    }
+
+    /// Adds routes to all tables.
+    fn extend(&mut self, name: &str, routes: &[Route<F>]) -> Result<()> {
+        self.name = format!("{} {name}", F::NAME);
+        for &(net, hop) in routes {
+            self.writer.insert(net, index(hop))?;
+        }
+        self.run
+            .dpdk
+            .borrow()
+            .file("more", &encode_routes::<F>(routes))?;
+        for (kind, _) in &self.dpdk {
+            self.run.dpdk.borrow_mut().extend(kind.name, "more")?;
+        }
+        for (address, len, hop) in flat::<F>(routes) {
+            self.treebitmap.0.insert(address, len, hop);
+            self.prefix_trie.0.insert(address, len, hop);
+            self.poptrie.0.insert(address, len, hop);
+        }
+        Ok(())
+    }
+
+    /// Rows for a kind of traffic, in batches of all sizes.
+    fn rates(
+        &mut self,
+        kind: &str,
+        addresses: Vec<F>,
+        targets: Targets,
+        report: &mut Report,
+    ) -> Result<()> {
+        let traffic = Traffic {
+            name: format!("{}, {kind}", self.name),
+            addresses,
+        };
+        self.run
+            .dpdk
+            .borrow()
+            .file("traffic", &encode_addresses(&traffic.addresses))?;
+        self.run.dpdk.borrow_mut().traffic("traffic", F::ENCODED)?;
+
+        let ours = Ours::<F, u64>::new(&self.reader);
+        let narrow = Ours::<F, u32>::new(&self.reader);
+        let dpdk: Vec<_> = self
+            .dpdk
+            .iter()
+            .map(|&(kind, _)| DpdkTable {
+                dpdk: &self.run.dpdk,
+                kind,
+            })
+            .collect();
+        let mut all: Vec<&dyn Competitor<F>> = vec![&self.bare, &ours];
+        if self.dpdk.iter().any(|(kind, _)| kind.width == Width::U32) {
+            all.push(&narrow);
+        }
+        let peers = all.len();
+        all.extend(dpdk.iter().map(|table| table as &dyn Competitor<F>));
+        all.extend([
+            &self.treebitmap as &dyn Competitor<F>,
+            &self.prefix_trie,
+            &self.poptrie,
+        ]);
+        eprintln!("{}: checking", traffic.name);
+        agree(&traffic, &all)?;
+
+        for (place, batch) in BATCHES.into_iter().enumerate() {
+            eprintln!("{}: batches of {batch}", traffic.name);
+            let time = (self.run.options.rounds, TIME);
+            let (core, interrupt) = (self.run.core, self.run.interrupt);
+            let results = contest(&traffic, batch, &all, time, core, interrupt)?;
+            let case = format!("{}, batches of {batch}", traffic.name);
+            let results: Vec<_> = all.iter().zip(results).collect();
+            let bare = &results[0].1;
+            let ours_of = |width| {
+                let ours = results[1..peers]
+                    .iter()
+                    .find(|(ours, _)| ours.width() == width);
+                ours.and_then(|(_, results)| results.as_ref())
+            };
+            for (peer, theirs) in &results[peers..] {
+                let (Some(theirs), Some(ours)) = (theirs, ours_of(peer.width())) else {
+                    continue;
+                };
+                let first = peer.label() == F::DPDK[0].label;
+                let target = targets.filter(|_| first && place > 0).map(|t| t[place - 1]);
+                let mut row = self.row(&case, &peer.label(), (ours, theirs), target);
+                if let (false, Some(bare)) = (row.met, bare) {
+                    row.limited_by = Some(limit(bare, theirs));
+                }
+                report.rows.push(row);
+            }
+            if let Some(ours) = ours_of(Width::U64) {
+                self.best = self.best.max(ours.rates.median());
+            }
+        }
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        case: &str,
+        peer: &str,
+        (ours, theirs): (&Results, &Results),
+        target: Option<f64>,
+    ) -> Row {
+        Row {
+            placement: self.run.placement(),
+            cpu_ours: ours.busy.median(),
+            cpu_theirs: theirs.busy.median(),
+            ..Row::compare(
+                [SUITE.name, case, peer, "M lookups/s"],
+                (&ours.rates, &theirs.rates),
+                Better::Higher,
+                target,
+            )
+        }
+    }
+}
+
+/// What a table of 24 bits cannot be faster than.
+fn limit(bare: &Results, theirs: &Results) -> String {
+    let (bare, theirs) = (bare.rates.median(), theirs.rates.median());
+    format!(
+        "one load of 2 bytes and one store of 8 an address, nothing else: {bare:.0} M/s, {:.2} of          the peer",
+        bare / theirs
+    )
+}
+
+impl<F: Family> Tables<'_, F> {
+    /// Rows for memory: what ours has touched against what DPDK's tables have allocated.
+    fn memory(&self, report: &mut Report) {
+        let ours = once(mib(F::footprint(&self.writer).touched as u64));
+        for (kind, built) in &self.dpdk {
+            let case = format!("{}, memory (peer: allocated)", self.name);
+            report.rows.push(Row {
+                placement: self.run.placement(),
+                ..Row::compare(
+                    [SUITE.name, &case, kind.label, "MiB"],
+                    (&ours, &once(mib(built.bytes))),
+                    Better::Lower,
+                    None,
+                )
+            });
+        }
+    }
+
+    /// Rows for builds, once each. Those that take little time are repeated in turns elsewhere.
+    fn builds(&self, report: &mut Report) {
+        let case = format!("{}, build", self.name);
+        let dpdk = self.dpdk.iter().skip(1);
+        let dpdk = dpdk.map(|(kind, built)| (kind.label, built.seconds));
+        let crates = self
+            .crates
+            .iter()
+            .map(|(label, seconds)| (label.as_str(), *seconds));
+        for (peer, seconds) in dpdk.chain(crates) {
+            report.rows.push(Row {
+                placement: self.run.placement(),
+                cpu_ours: 1.0,
+                cpu_theirs: 1.0,
+                ..Row::compare(
+                    [SUITE.name, &case, peer, "s"],
+                    (&once(self.built), &once(seconds)),
+                    Better::Lower,
+                    None,
+                )
+            });
+        }
+    }
+
+    /// A row against a published rate, by our best one.
+    fn published(&self, report: &mut Report) {
+        if let Some((rate, whose)) = F::PUBLISHED {
+            let case = format!("{}, best of all traffic and batches", self.name);
+            report.rows.push(Row {
+                placement: self.run.placement(),
+                stretch: Some(1.0),
+                ..Row::compare(
+                    [SUITE.name, &case, whose, "M lookups/s"],
+                    (&once(self.best), &once(rate)),
+                    Better::Higher,
+                    None,
+                )
+            });
+        }
+    }
+}
+
+impl<F: Family> Drop for Tables<'_, F> {
+    fn drop(&mut self) {
+        for (kind, _) in &self.dpdk {
+            // Fails only if the process has ended, which the next command will tell.
+            let _ = self.run.dpdk.borrow_mut().free(kind.name);
+        }
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
