@@ -52,8 +52,7 @@ pub trait Family: sealed::Sealed + Debug + Sized {
     fn lookup_batch<R: RawWidth>(table: &Self::Table, addresses: &[Self::Address], raw: &mut [R]);
 
     /// Makes room for `prefix` (1 bit or longer): afterwards it can be set, where none of `routes`
-    /// inside it claims the addresses. Changes no answer. When it fails, it may leave room that
-    /// nothing needs, for [`prune`](Self::prune).
+    /// inside it claims the addresses. Changes no answer. When it fails, nothing has changed.
     #[doc(hidden)]
     fn prepare(
         &mut self,

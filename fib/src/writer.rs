@@ -69,13 +69,8 @@ impl<F: Family, V: Value> FibWriter<F, V> {
         let hop = value.into();
         if prefix != Prefix::ALL {
             let (table, routes) = (&self.shared.table, &self.routes);
-            let prepared = self
-                .family
-                .prepare(table, routes, prefix, &mut self.readers);
-            if let Err(error) = prepared {
-                self.family.prune(table, routes, prefix, &mut self.readers);
-                return Err(error);
-            }
+            self.family
+                .prepare(table, routes, prefix, &mut self.readers)?;
         }
         let old = self.routes.insert(prefix, hop);
         if old != Some(hop) {

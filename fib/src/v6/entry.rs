@@ -41,7 +41,7 @@ impl Entry {
     /// The entry of a node that `depth` bits of the address lead to: from 48 on, a depth of whole
     /// 16 bits is where the next stage begins.
     pub(super) fn new(node: Node, depth: u8) -> Self {
-        let next = match depth >= 48 && depth % 16 == 0 {
+        let next = match depth >= 48 && depth.is_multiple_of(16) {
             true => NEXT,
             false => 0,
         };
@@ -148,7 +148,8 @@ mod tests {
             for depth in [24, 32, 40, 48, 56, 64, 112, 120] {
                 let entry = Entry::new(node, depth);
                 assert_eq!(entry.node(), node, "{depth}");
-                let deeper = depth >= 48 && depth % 16 == 0 && !matches!(node, Node::Leaf(_));
+                let deeper =
+                    depth >= 48 && depth.is_multiple_of(16) && !matches!(node, Node::Leaf(_));
                 assert_eq!(entry.is_deeper(), deeper, "{node:?} {depth}");
                 assert!(!(entry.is_deeper() && entry.is_node()));
                 assert_eq!(entry.promoted().is_node(), !matches!(node, Node::Leaf(_)));

@@ -1,8 +1,9 @@
 //! The writer's side of an IPv6 table.
 
 use super::entry::Node;
-use super::place::{Place, cell, directory, key, stage_of};
-use super::table::{DIRECTORY_LEN, FIRST_STAGE, GROUP, Table};
+use super::grow::{Growth, has_edges};
+use super::place::{Place, below, cell, directory, key, stage_of};
+use super::table::{DIRECTORY_LEN, Table};
 use super::{Fib6Config, Fib6Memory};
 use crate::family::{ReaderLimits, sealed};
 use crate::memory::{Footprint, TouchedPages};
@@ -144,8 +145,8 @@ impl Family for V6 {
         table.lookup_batch(addresses, raw);
     }
 
-    /// Goes down to where `prefix` ends, and makes the nodes that are missing on the way, from the
-    /// top, each filled with what its addresses have already.
+    /// Goes down to where `prefix` ends or to the first node that cannot tell it from what is
+    /// beside it. That one is replaced, by one publication, with all that hangs below it.
     fn prepare(
         &mut self,
         table: &Table,
@@ -153,36 +154,24 @@ impl Family for V6 {
         prefix: Prefix<u128>,
         readers: &mut Domain,
     ) -> Result<(), FibError> {
-        let (len, first) = (prefix.len(), prefix.first());
-        if len <= DIRECTORY_LEN {
-            return Ok(());
-        }
-        let mut place = directory(first);
-        if let Node::Leaf(raw) = table.load(place) {
-            let group = self.groups.take(readers)?;
-            let leaves = std::iter::repeat_n(Node::Leaf(raw), GROUP);
-            table.fill_group(group, FIRST_STAGE, leaves);
-            self.store(table, place, DIRECTORY_LEN, Node::Group(group));
-        }
-        if let Node::Group(group) = table.load(place) {
-            place = cell(group, first, DIRECTORY_LEN);
-        }
-        let mut depth = FIRST_STAGE;
-        while len > depth {
-            let mut node = self.split(table, routes, prefix, place, depth, readers)?;
-            if let Node::Group(group) = node {
-                place = cell(group, first, depth);
-                if len <= depth + 8 {
-                    return Ok(());
-                }
-                node = self.split(table, routes, prefix, place, depth + 8, readers)?;
-            }
-            place = match node {
-                Node::Group(group) => cell(group, first, depth + 8),
-                Node::Line(line) => Place::Run(line, table.run_of(line, key(first, depth))),
-                Node::Leaf(_) => place,
+        let (mut place, mut depth) = (directory(prefix.first()), DIRECTORY_LEN);
+        while depth < prefix.len() {
+            let old = table.load(place);
+            let tells = match old {
+                Node::Leaf(_) => false,
+                Node::Group(_) => true,
+                Node::Line(line) => has_edges(table, line, prefix, depth),
             };
-            depth += 16;
+            match below(table, old, prefix.first(), depth) {
+                Some(next) if tells => (place, depth) = next,
+                _ => {
+                    let growth = Growth::new(table, routes, prefix, readers);
+                    let new = self.grown(growth, old, depth)?;
+                    self.store(table, place, depth, new);
+                    self.retire(old, readers);
+                    break;
+                }
+            }
         }
         Ok(())
     }
@@ -208,16 +197,11 @@ impl Family for V6 {
         let (mut place, mut depth) = (directory(first), DIRECTORY_LEN);
         while depth < prefix.len() {
             let node = table.load(place);
-            let at = (place, depth, node);
-            (place, depth) = match node {
-                Node::Leaf(_) => break,
-                Node::Group(group) => (cell(group, first, depth), depth + 8),
-                Node::Line(line) => {
-                    let run = table.run_of(line, key(first, depth));
-                    (Place::Run(line, run), stage_of(depth) + 16)
-                }
+            let Some(next) = below(table, node, first, depth) else {
+                break;
             };
-            path.push(at);
+            path.push((place, depth, node));
+            (place, depth) = next;
         }
         // From the bottom: what has no route longer than itself inside has one value throughout.
         for (place, depth, node) in path.into_iter().rev() {

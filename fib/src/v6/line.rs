@@ -151,10 +151,19 @@ impl Runs {
         Self::new(first, last, self.list().iter().copied())
     }
 
-    /// True if a run begins at `first` and a run ends at `last`.
-    pub(super) fn has(&self, first: u16, last: u16) -> bool {
-        let ends = |key| self.list().iter().any(|(end, _)| *end == key);
-        ends(last) && (first == self.first || ends(first - 1))
+    /// What `key` has.
+    pub(super) fn get(&self, key: u16) -> Node {
+        self.runs[self.position(key)].1
+    }
+
+    /// Gives the run that `key` lies in something else.
+    pub(super) fn replace(&mut self, key: u16, node: Node) {
+        let at = self.position(key);
+        self.runs[at].1 = node;
+    }
+
+    fn position(&self, key: u16) -> usize {
+        self.list().partition_point(|(end, _)| *end < key)
     }
 
     /// Makes a run begin at `first` and a run end at `last`. To be called once.
@@ -166,7 +175,7 @@ impl Runs {
     }
 
     fn end_at(&mut self, key: u16) {
-        let at = self.list().partition_point(|(end, _)| *end < key);
+        let at = self.position(key);
         if let Some(&(end, node)) = self.list().get(at)
             && end != key
             && self.len < MOST
@@ -227,15 +236,17 @@ mod tests {
     #[test]
     fn cutting_and_joining() {
         let mut cut = runs(&[(9, 1), (u16::MAX, 2)]);
-        assert!(cut.has(0, 9) && !cut.has(0, 8) && !cut.has(4, 9));
+        let ends = |runs: &Runs| -> Vec<u16> { runs.list().iter().map(|(end, _)| *end).collect() };
         cut.cut(4, 9);
-        assert!(cut.has(4, 9) && cut.has(0, 3));
+        assert_eq!(ends(&cut), [3, 9, u16::MAX]);
         cut.cut(20, 29);
-        let ends: Vec<_> = cut.list().iter().map(|(end, _)| *end).collect();
-        assert_eq!(ends, [3, 9, 19, 29, u16::MAX]);
+        assert_eq!(ends(&cut), [3, 9, 19, 29, u16::MAX]);
+        assert_eq!(
+            [3, 4, 10].map(|key| cut.get(key)),
+            [1, 1, 2].map(Node::Leaf)
+        );
         cut.join(|end| end == 19);
-        let ends: Vec<_> = cut.list().iter().map(|(end, _)| *end).collect();
-        assert_eq!(ends, [9, 19, u16::MAX]);
+        assert_eq!(ends(&cut), [9, 19, u16::MAX]);
         assert_eq!(cut.each().count(), 1 << 16);
         assert_eq!(cut.part(5, 19).list().len(), 2);
         assert_eq!(cut.part(5, 19).each().count(), 15);
@@ -247,7 +258,7 @@ mod tests {
         let line: Box<Line> = Line::new_box_zeroed().unwrap();
         let mut list = Runs::one(0, u16::MAX, Node::Leaf(5));
         list.cut(7, 7);
-        list.runs[1].1 = Node::Line(3);
+        list.replace(7, Node::Line(3));
         line.fill(&list);
         assert_eq!(line.find(6), (0, Some(5)));
         assert_eq!(line.find(7), (1, None));

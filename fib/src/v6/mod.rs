@@ -2,9 +2,9 @@
 
 mod entry;
 mod family;
+mod grow;
 mod line;
 mod place;
-mod split;
 mod table;
 
 use std::time::Duration;

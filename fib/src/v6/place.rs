@@ -1,6 +1,8 @@
 //! Which entry an address leads to.
 
-use super::table::GROUP;
+use super::entry::Node;
+use super::table::{GROUP, Table};
+use crate::prefix::Prefix;
 
 /// Where an entry stands.
 #[derive(Debug, Clone, Copy)]
@@ -32,4 +34,22 @@ pub(super) fn stage_of(depth: u8) -> u8 {
 /// The 16 bits of an address in the stage that the bit behind the first `depth` belongs to.
 pub(super) fn key(address: u128, depth: u8) -> u16 {
     (address >> (112 - stage_of(depth))) as u16
+}
+
+/// The first and the last key of a prefix in that stage.
+pub(super) fn keys(prefix: Prefix<u128>, depth: u8) -> (u16, u16) {
+    (key(prefix.first(), depth), key(prefix.last(), depth))
+}
+
+/// Where `node`, to which the first `depth` bits of the address lead, leads from there, and with
+/// how many bits; `None` if it is a leaf.
+pub(super) fn below(table: &Table, node: Node, address: u128, depth: u8) -> Option<(Place, u8)> {
+    match node {
+        Node::Leaf(_) => None,
+        Node::Group(group) => Some((cell(group, address, depth), depth + 8)),
+        Node::Line(line) => {
+            let run = table.run_of(line, key(address, depth));
+            Some((Place::Run(line, run), stage_of(depth) + 16))
+        }
+    }
 }

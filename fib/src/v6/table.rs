@@ -25,6 +25,8 @@ pub(super) const FIRST_STAGE: u8 = 32;
 /// Addresses that a batch takes through the levels together: so many cache misses can overlap as
 /// a core has room for, and what is known of them stays in its first-level cache.
 const CHUNK: usize = 64;
+/// Fewer addresses than this are faster looked up one by one.
+const FEW: usize = 3;
 
 /// The arrays are of fixed size, not slices, so that the compiler sees every index in bounds.
 #[derive(Debug)]
@@ -88,6 +90,12 @@ impl Table {
     /// The raw values of many addresses; see [`FibReader::lookup_batch`](crate::FibReader).
     #[inline]
     pub(super) fn lookup_batch<R: RawWidth>(&self, addresses: &[u128], raw: &mut [R]) {
+        if addresses.len() < FEW {
+            for (raw, &address) in raw.iter_mut().zip(addresses) {
+                *raw = R::from_raw(self.lookup(address));
+            }
+            return;
+        }
         for (addresses, raw) in addresses.chunks(CHUNK).zip(raw.chunks_mut(CHUNK)) {
             self.lookup_chunk(addresses, raw);
         }
@@ -109,64 +117,100 @@ impl Table {
         }
         fence(Acquire);
         if all.is_group() {
-            all = self.step(entries, addresses, 96);
+            all = self.step::<96>(entries, addresses);
         }
-        let mut shift = 80;
-        while all.is_node() {
-            all = self.stage(all, entries, addresses, shift);
-            shift = u32::saturating_sub(shift, 16);
+        if all.is_node() {
+            all = self.stage::<88, 80>(all, entries, addresses);
+        }
+        if all.is_deeper() {
+            self.deeper_stages(entries, addresses);
         }
         for (raw, entry) in raw.iter_mut().zip(entries) {
             *raw = R::from_raw(entry.raw());
         }
     }
 
-    /// Takes the entries that are nodes, which `all` or-ed tell of, through the stage whose bits
-    /// end `shift` bits before the addresses' end. Returns the same of the next stage.
+    /// The stages behind the first, for the entries that lead there: few of them where the routes
+    /// are the Internet's.
+    #[inline(never)]
+    fn deeper_stages(&self, entries: &mut [Entry], addresses: &[u128]) {
+        let mut places = [0_u8; CHUNK];
+        let mut some = [Entry::NONE; CHUNK];
+        let mut their_addresses = [0; CHUNK];
+        let mut count = 0;
+        for (place, (entry, address)) in (0_u8..).zip(entries.iter().zip(addresses)) {
+            places[count % CHUNK] = place;
+            some[count % CHUNK] = *entry;
+            their_addresses[count % CHUNK] = *address;
+            count += usize::from(entry.is_deeper());
+        }
+        let count = count.min(CHUNK);
+        for stage in [
+            Self::stage::<72, 64>,
+            Self::stage::<56, 48>,
+            Self::stage::<40, 32>,
+            Self::stage::<24, 16>,
+            Self::stage::<8, 0>,
+        ] {
+            let mut all = Entry::NONE;
+            for entry in &mut some[..count] {
+                *entry = entry.promoted();
+                all = all.or(*entry);
+            }
+            if !stage(self, all, &mut some[..count], &their_addresses).is_deeper() {
+                break;
+            }
+        }
+        for (place, entry) in places[..count].iter().zip(some) {
+            if let Some(to) = entries.get_mut(usize::from(*place)) {
+                *to = entry;
+            }
+        }
+    }
+
+    /// Takes the entries that are nodes, which `all` or-ed tell of, through the stage whose two
+    /// bytes end `HIGH` and `LOW` bits before the addresses' end. Returns what was found, or-ed.
+    /// The shifts are constants, because variable ones of 128 bits are slow.
     #[inline]
-    fn stage(&self, all: Entry, entries: &mut [Entry], addresses: &[u128], shift: u32) -> Entry {
+    fn stage<const HIGH: u32, const LOW: u32>(
+        &self,
+        all: Entry,
+        entries: &mut [Entry],
+        addresses: &[u128],
+    ) -> Entry {
         let all = match all.is_group() {
-            true => self.step(entries, addresses, shift + 8),
+            true => self.step::<HIGH>(entries, addresses),
             false => all,
         };
         // Lines take many instructions, so only those that have one go there.
         let mut lines = [0_u8; CHUNK];
         let mut count = 0;
-        for (i, entry) in (0_u8..).zip(&*entries) {
-            lines[count % CHUNK] = i;
+        for (place, entry) in (0_u8..).zip(&*entries) {
+            lines[count % CHUNK] = place;
             count += usize::from(entry.is_line());
         }
-        let mut deeper = Entry::NONE;
+        let mut found = Entry::NONE;
         if all.is_group() {
-            deeper = self.step(entries, addresses, shift);
+            found = self.step::<LOW>(entries, addresses);
         }
-        for &i in &lines[..count.min(CHUNK)] {
-            let i = usize::from(i);
-            if let (Some(entry), Some(&address)) = (entries.get_mut(i), addresses.get(i)) {
-                *entry = self.run(*entry, (address >> shift) as u16);
-                deeper = deeper.or(*entry);
+        for &place in &lines[..count.min(CHUNK)] {
+            let place = usize::from(place);
+            if let (Some(entry), Some(&address)) = (entries.get_mut(place), addresses.get(place)) {
+                *entry = self.run(*entry, (address >> LOW) as u16);
+                found = found.or(*entry);
             }
         }
         fence(Acquire);
-        if deeper.is_deeper() {
-            deeper = Entry::NONE;
-            for entry in entries {
-                *entry = entry.promoted();
-                deeper = deeper.or(*entry);
-            }
-            deeper
-        } else {
-            Entry::NONE
-        }
+        found
     }
 
     /// Replaces each entry that is a group by what the group has for the address byte that ends
-    /// `shift` bits before the address's end. Returns all entries or-ed.
+    /// `SHIFT` bits before the address's end. Returns all entries or-ed.
     #[inline]
-    fn step(&self, entries: &mut [Entry], addresses: &[u128], shift: u32) -> Entry {
+    fn step<const SHIFT: u32>(&self, entries: &mut [Entry], addresses: &[u128]) -> Entry {
         let mut all = Entry::NONE;
         for (entry, &address) in entries.iter_mut().zip(addresses) {
-            let index = entry.cell_or_zero((address >> shift) as u8);
+            let index = entry.cell_or_zero((address >> SHIFT) as u8);
             let found = Entry::load(&self.cells[index % CELLS], Relaxed);
             *entry = if entry.is_group() { found } else { *entry };
             all = all.or(*entry);
