@@ -1,6 +1,8 @@
 //! What the suite needs to know of an address family.
 
-use shunt_fib::{Address, Fib4Config, FibReader, FibWriter, Footprint, NextHopIndex, v4::V4};
+use shunt_fib::v4::V4;
+use shunt_fib::v6::V6;
+use shunt_fib::{Address, Fib4Config, Fib6Config, FibReader, FibWriter, Footprint, NextHopIndex};
 use shunt_rib::{Route, Update};
 
 use super::crates::CratePeers;
@@ -24,7 +26,7 @@ pub(super) trait Family:
     /// The ratio to reach against that one, in batches of 32 and of 256.
     const TARGETS: [f64; 2];
     /// The ratio to reach against that one where pods' routes have a tenth of the traffic.
-    const POD_TARGET: f64;
+    const POD_TARGET: Option<f64>;
     /// A published rate to dream of, in million lookups/s, and whose it is.
     const PUBLISHED: Option<(f64, &'static str)>;
     /// Seconds that the build of the full table may take.
@@ -95,7 +97,7 @@ impl Family for u32 {
         },
     ];
     const TARGETS: [f64; 2] = [1.2, 1.5];
-    const POD_TARGET: f64 = 1.0;
+    const POD_TARGET: Option<f64> = Some(1.0);
     const PUBLISHED: Option<(f64, &'static str)> = None;
     const BUILD_TARGET: Option<f64> = Some(0.2);
     const ENCODED: usize = 4;
@@ -119,6 +121,52 @@ impl Family for u32 {
 
     fn from_top24(top: usize) -> Self {
         (top as u32) << 8
+    }
+}
+
+impl Family for u128 {
+    type Fib = V6;
+
+    const NAME: &'static str = "IPv6";
+    const DPDK: &'static [Kind] = &[
+        Kind {
+            name: "fib6",
+            label: "rte_fib6 4-byte AVX512",
+            width: Width::U64,
+            slow: false,
+        },
+        Kind {
+            name: "lpm6",
+            label: "rte_lpm6 bulk",
+            width: Width::U32,
+            slow: false,
+        },
+    ];
+    const TARGETS: [f64; 2] = [1.5, 1.5];
+    const POD_TARGET: Option<f64> = None;
+    const PUBLISHED: Option<(f64, &'static str)> = Some((390.0, "PlanB, published (NSDI'26)"));
+    const BUILD_TARGET: Option<f64> = None;
+    const ENCODED: usize = 16;
+
+    fn config() -> Fib6Config {
+        Fib6Config::default()
+    }
+
+    fn footprint(writer: &Writer<Self>) -> Footprint {
+        writer.memory().total()
+    }
+
+    fn encode(self, file: &mut Vec<u8>) {
+        file.extend(self.to_be_bytes());
+    }
+
+    #[inline]
+    fn top24(self) -> usize {
+        (self >> 104) as usize
+    }
+
+    fn from_top24(top: usize) -> Self {
+        (top as u128) << 104
     }
 }
 
@@ -183,12 +231,21 @@ mod tests {
             [record(hop), record([0; 2])].concat()
         );
         assert_eq!(encode_addresses(&[0x0a01_0000_u32]), address);
+
+        let net = "2001:db8::/32".parse().unwrap();
+        let address = [&[0x20, 0x01, 0x0d, 0xb8][..], &[0; 12]].concat();
+        assert_eq!(
+            encode_routes::<u128>(&[(net, 0x0102)]),
+            [&address[..], &[32, 0], &hop, &[0; 4]].concat()
+        );
+        assert_eq!(encode_addresses(&[0x2001_0db8_u128 << 96]), address);
     }
 
     #[test]
     fn the_top_24_bits_go_there_and_back() {
         for top in [0, 1, 0xab_cdef, (1 << 24) - 1] {
             assert_eq!(u32::from_top24(top).top24(), top);
+            assert_eq!(u128::from_top24(top).top24(), top);
         }
         assert_eq!(0x0102_03ff_u32.top24(), 0x01_0203);
     }

@@ -49,7 +49,12 @@ pub(super) fn measure<F: Family>(run: &Run, full: &[Route<F>], report: &mut Repo
     tables.rates("random traffic", random, targets, report)?;
     tables.published(report);
     tables.extend("full table and pod routes", &pods)?;
-    tables.rates("1/10 to pods", mixed, Some([F::POD_TARGET; 2]), report)?;
+    tables.rates(
+        "1/10 to pods",
+        mixed,
+        F::POD_TARGET.map(|target| [target; 2]),
+        report,
+    )?;
     drop(tables);
 
     for (name, routes) in [

@@ -79,6 +79,7 @@ fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
         pages.setting()
     ));
     run.family::<u32>(&mut report)?;
+    run.family::<u128>(&mut report)?;
     Ok(report)
 }
 
