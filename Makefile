@@ -10,7 +10,7 @@ export PATH
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export SHUNT_BIN ?= $(TARGET_DIR)/release/shunt
 
-.PHONY: help demo test bench fmt lint doc build deps
+.PHONY: help demo test bench compare fmt lint doc build deps
 
 help: ## Shows this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ test: deps ## Unit, property and end-to-end tests.
 
 bench: deps ## Benchmarks.
 	$(CARGO) bench -p shunt-bench
+
+compare: deps ## Shunt beside its peers: make compare SUITE=fib ARGS="--json fib.json".
+	$(CARGO) run --release -p shunt-bench --bin compare -- $(or $(SUITE),--help) $(ARGS)
 
 fmt: ## Formats the sources.
 	$(CARGO) fmt --all

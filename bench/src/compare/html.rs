@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Report, number, spread, target};
+use super::{Outcome, Report, number, spread, target, unsteady};
 
 const HEAD: &str = "<!doctype html>
 <html lang=\"en\"><head><meta charset=\"utf-8\">
@@ -32,8 +32,8 @@ pub fn write(path: &Path, title: &str, report: &Report) -> Result<()> {
 fn page(title: &str, report: &Report) -> String {
     let title = escaped(title);
     let mut page = format!("{HEAD}<title>{title}</title></head><body><h1>{title}</h1>\n<ul>\n");
-    for note in &report.notes {
-        let _ = writeln!(page, "<li>{}</li>", escaped(note));
+    for note in report.notes.iter().cloned().chain(unsteady(&report.rows)) {
+        let _ = writeln!(page, "<li>{}</li>", escaped(&note));
     }
     page.push_str("</ul>\n<table>\n<tr>");
     for head in [

@@ -114,6 +114,26 @@ fn spread(median: f64, [min, max]: [f64; 2]) -> String {
     format!("{} [{}, {}]", number(median), number(min), number(max))
 }
 
+/// Spread of one side's rounds, of their median, from which on they are not to be trusted.
+const UNSTEADY: f64 = 0.15;
+
+/// A warning, if some rows' rounds differ too much.
+fn unsteady(rows: &[Row]) -> Option<String> {
+    let wide = |median: f64, [min, max]: [f64; 2]| max - min > UNSTEADY * median;
+    let unsteady = rows
+        .iter()
+        .filter(|row| wide(row.ours, row.ours_spread) || wide(row.theirs, row.theirs_spread));
+    let n = unsteady.count();
+    (n > 0).then(|| {
+        format!(
+            "in {n} of {} rows the rounds of one side differ by more than {:.0} %: something else \
+             ran on these cores, or the host gave them to others; repeat it on an idle machine",
+            rows.len(),
+            UNSTEADY * 100.0
+        )
+    })
+}
+
 /// Different placements, in order of appearance; a row names its own by its number from 1.
 fn placements(rows: &[Row]) -> Vec<&str> {
     let mut all: Vec<&str> = Vec::new();
@@ -213,6 +233,16 @@ pub(crate) mod tests {
         assert!(!report.met());
         report.rows.remove(0);
         assert!(report.met());
+    }
+
+    #[test]
+    fn rounds_that_differ_are_warned_of() {
+        let mut rows = rows();
+        assert!(unsteady(&rows).unwrap().contains("in 3 of 3 rows"));
+        rows[0].ours_spread = [95.0, 105.0];
+        assert_eq!(unsteady(&rows[..1]), None);
+        rows[0].theirs_spread = [70.0, 90.0];
+        assert!(unsteady(&rows[..1]).is_some());
     }
 
     #[test]

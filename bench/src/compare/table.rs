@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::{Outcome, Report, number, placements, spread, target};
+use super::{Outcome, Report, number, placements, spread, target, unsteady};
 use crate::figures::Row;
 
 /// The report as text; missed targets red and met ones green if `colour`.
@@ -16,11 +16,14 @@ pub fn render(report: &Report, colour: bool) -> String {
     ]);
     if colour {
         table.enforce_styling();
+        table.set_content_arrangement(ContentArrangement::Dynamic);
     } else {
         table.force_no_tty();
     }
+    let mut above = "";
     for row in &report.rows {
-        table.add_row(cells(row, &placements));
+        table.add_row(cells(row, above, &placements));
+        above = &row.case;
     }
     for column in [3, 4, 5] {
         if let Some(column) = table.column_mut(column) {
@@ -35,6 +38,9 @@ pub fn render(report: &Report, colour: bool) -> String {
     for note in &report.notes {
         let _ = writeln!(text, "{note}");
     }
+    if let Some(note) = unsteady(&report.rows) {
+        let _ = writeln!(text, "{note}");
+    }
     for row in report.rows.iter().filter(|row| !row.met) {
         let (red, plain) = if colour {
             ("\x1b[31m", "\x1b[0m")
@@ -46,7 +52,8 @@ pub fn render(report: &Report, colour: bool) -> String {
     text
 }
 
-fn cells(row: &Row, placements: &[&str]) -> Vec<Cell> {
+/// The cells of a row; a case that stands in the row `above` is not said again.
+fn cells(row: &Row, above: &str, placements: &[&str]) -> Vec<Cell> {
     let outcome = Outcome::of(row);
     let paint = |cell: Cell| match outcome {
         Outcome::Shown => cell,
@@ -55,7 +62,7 @@ fn cells(row: &Row, placements: &[&str]) -> Vec<Cell> {
     };
     let on = placements.iter().position(|&p| p == row.placement);
     vec![
-        Cell::new(&row.case),
+        Cell::new(if row.case == above { "" } else { &row.case }),
         Cell::new(&row.peer),
         Cell::new(&row.unit),
         Cell::new(spread(row.ours, row.ours_spread)),
@@ -104,6 +111,7 @@ mod tests {
             "0.50 / 1.00",
             "on 2: cores 0 and 1",
             "a note",
+            "in 3 of 3 rows",
             "MISSED: missed, against rte_<fib> & co: 1.25 of ≥ 1.50 asked for; \
              limit: bare loads: 120 M/s",
         ] {
@@ -111,6 +119,14 @@ mod tests {
             assert!(text.contains(&part), "{part}\n{text}");
         }
         assert_eq!(text.matches("MISSED:").count(), 1);
+    }
+
+    #[test]
+    fn a_case_is_said_once() {
+        let mut report = report();
+        report.rows[1].case = report.rows[0].case.clone();
+        report.rows[0].met = true;
+        assert_eq!(render(&report, false).matches("│ missed ").count(), 1);
     }
 
     #[test]

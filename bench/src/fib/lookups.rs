@@ -278,7 +278,7 @@ impl<'a, F: Family> Tables<'a, F> {
 fn limit(bare: &Results, theirs: &Results) -> String {
     let (bare, theirs) = (bare.rates.median(), theirs.rates.median());
     format!(
-        "one load of 2 bytes and one store of 8 an address, nothing else: {bare:.0} M/s, {:.2} of          the peer",
+        "bare loop, a load of 2 bytes and a store of 8 an address: {bare:.0} M/s, {:.2} of the peer",
         bare / theirs
     )
 }

@@ -7,7 +7,7 @@
 //! bytes in network order, ours as integers.
 //!
 //! - `lookups`: rates by set of routes, kind of traffic and size of the batch; memory.
-//! - `updates`: builds; a day of updates, alone and beside a reader.
+//! - `updates`: builds; a day of updates, alone and beside a reader (`replay`).
 //! - `contest`: who takes part, and the turns. `family`, `crates`, `dpdk`: who they are.
 //! - `checksum`, `pages`: the same answers, in the same pages.
 
@@ -18,6 +18,7 @@ mod dpdk;
 mod family;
 mod lookups;
 mod pages;
+mod replay;
 mod updates;
 
 use std::cell::RefCell;

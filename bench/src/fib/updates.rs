@@ -1,18 +1,17 @@
 //! Builds of the full table, and a day of updates: alone, and beside a reader at full speed.
 
-use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use shunt_rib::{Route, Table, Update, Updates, traffic};
 
-use super::contest::BATCH_MAX;
 use super::dpdk::Latency;
-use super::family::{Family, Reader, Writer, encode_routes, encode_updates, index};
+use super::family::{Family, Writer, encode_routes, encode_updates};
 use super::lookups::build;
+use super::replay::{latency, read, replay, spin};
 use super::{Run, SUITE, asked};
 use crate::compare::Report;
 use crate::core;
@@ -60,7 +59,7 @@ pub(super) fn measure<F: Family>(run: &Run, table: &Table<F>, report: &mut Repor
         }
         contest.rows_alone(&alone, report);
         let beside = contest.beside()?;
-        contest.rows_beside(&beside, report);
+        contest.rows_beside(&alone[0], &beside, report);
     }
     Ok(())
 }
@@ -110,6 +109,8 @@ struct Beside {
     reader: Series,
     /// The same, while the writer's core is busy with nothing.
     undisturbed: Series,
+    /// The same, while the writer replays the same updates to a table that nobody reads.
+    elsewhere: Series,
     /// Busy share of both cores, summed.
     busy: [Series; 2],
 }
@@ -207,7 +208,7 @@ impl<F: Family> Day<'_, F> {
     }
 
     /// Our writer replays while a reader works at full speed, in turns with a writer's thread that
-    /// works on nothing.
+    /// works on nothing, or on another table.
     fn beside(&self) -> Result<Beside> {
         let mut beside = Beside::default();
         for round in 1..=self.run.options.rounds {
@@ -228,6 +229,10 @@ impl<F: Family> Day<'_, F> {
             })?;
             beside.undisturbed.push(reader / 1e6);
             beside.busy[1].push(busy);
+
+            let (mut other, _) = build::<F>(self.routes)?;
+            let (_, reader, _) = self.with_reader(&mut writer, |_| replay(&mut other, updates))?;
+            beside.elsewhere.push(reader / 1e6);
 
             let (times, ..) = self.with_reader(&mut writer, |w| latency(w, updates))?;
             beside.latencies.push(times);
@@ -272,51 +277,67 @@ impl<F: Family> Day<'_, F> {
         Ok((done, rate, sum))
     }
 
-    fn rows_beside(&self, beside: &Beside, report: &mut Report) {
-        let placement = format!(
-            "reader on core {}, writer on core {}; {}",
-            self.run.core, self.run.writer_core, self.run.pages
-        );
+    fn rows_beside(&self, alone: &Alone, beside: &Beside, report: &mut Report) {
         let case = |what: &str| format!("{}, beside a reader{what}", self.name);
         let Latencies { p50, p99, max } = &beside.latencies;
-        let timed = "each update timed, the clock's own time included";
-        let fixed = [
-            asked(
-                [&case(""), "M updates/s"],
+        let [with, without] = &beside.busy;
+        let asked_for = |case: &str, unit, ours, number, better, limit| Row {
+            cpu_ours: with.median(),
+            limited_by: Some(limit),
+            ..asked([case, unit], ours, number, better)
+        };
+        let keeps = |series: &Series| series.median() / beside.undisturbed.median();
+        let rows = [
+            asked_for(
+                &case(""),
+                "M updates/s",
                 &beside.rates,
                 RATE,
                 Better::Higher,
+                format!("the writer alone: {:.1} M/s", alone.rates.median()),
             ),
-            asked([&case(", p99"), "us"], p99, P99, Better::Lower),
+            asked_for(
+                &case(", p99"),
+                "us",
+                p99,
+                P99,
+                Better::Lower,
+                format!(
+                    "the writer alone: p99 {:.2} us; beside a reader: p50 {:.2} us, longest \
+                     {:.0} us; each with the clock's own time",
+                    alone.latencies.p99.median(),
+                    p50.median(),
+                    max.median()
+                ),
+            ),
+            Row {
+                cpu_ours: with.median(),
+                cpu_theirs: without.median(),
+                limited_by: Some(format!(
+                    "the same updates to a table that nobody reads leave {:.2} of the rate",
+                    keeps(&beside.elsewhere)
+                )),
+                ..Row::compare(
+                    [
+                        SUITE.name,
+                        &format!("{}, the reader's rate meanwhile", self.name),
+                        "itself, no updates",
+                        "M lookups/s",
+                    ],
+                    (&beside.reader, &beside.undisturbed),
+                    Better::Higher,
+                    Some(KEPT),
+                )
+            },
         ];
-        for row in fixed {
-            report.rows.push(Row {
-                placement: placement.clone(),
-                cpu_ours: beside.busy[0].median(),
-                limited_by: (!row.met && row.unit == "us").then(|| {
-                    let [p50, max] = [p50, max].map(Series::median);
-                    format!("p50 {p50:.2} us, longest {max:.0} us; {timed}")
-                }),
-                ..row
-            });
-        }
-        let [with, without] = &beside.busy;
-        report.rows.push(Row {
-            placement,
-            cpu_ours: with.median(),
-            cpu_theirs: without.median(),
-            ..Row::compare(
-                [
-                    SUITE.name,
-                    &format!("{}, the reader's rate meanwhile", self.name),
-                    "itself, no updates",
-                    "M lookups/s",
-                ],
-                (&beside.reader, &beside.undisturbed),
-                Better::Higher,
-                Some(KEPT),
-            )
-        });
+        report.rows.extend(rows.map(|row| Row {
+            placement: format!(
+                "reader on core {}, writer on core {}; {}",
+                self.run.core, self.run.writer_core, self.run.pages
+            ),
+            limited_by: row.limited_by.clone().filter(|_| !row.met),
+            ..row
+        }));
     }
 }
 
@@ -339,125 +360,5 @@ fn builds<F: Family>(run: &Run, [ours, theirs]: &[Alone; 2], report: &mut Report
             cpu_theirs: theirs.busy.median(),
             ..row
         });
-    }
-}
-
-#[inline]
-fn apply<F: Family>(writer: &mut Writer<F>, update: &Update<F>) -> Result<()> {
-    match *update {
-        Update::Announce(net, hop) => writer.insert(net, index(hop))?,
-        Update::Withdraw(net) => writer.remove(net)?,
-    };
-    Ok(())
-}
-
-/// Replays all updates; gives updates a second.
-fn replay<F: Family>(writer: &mut Writer<F>, updates: &[Update<F>]) -> Result<f64> {
-    let start = Instant::now();
-    for update in updates {
-        apply(writer, update)?;
-    }
-    Ok(updates.len() as f64 / start.elapsed().as_secs_f64())
-}
-
-/// Replays all updates and times each, with one reading of the clock an update, whose own time is
-/// part of the figure.
-fn latency<F: Family>(writer: &mut Writer<F>, updates: &[Update<F>]) -> Result<Latency> {
-    let mut times = vec![0; updates.len()];
-    // Their pages are to be there.
-    black_box(times.as_mut_slice()).fill(1);
-    let mut before = Instant::now();
-    for (update, time) in updates.iter().zip(&mut times) {
-        apply(writer, update)?;
-        let after = Instant::now();
-        *time = u32::try_from((after - before).as_nanos()).unwrap_or(u32::MAX);
-        before = after;
-    }
-    Ok(percentiles(times))
-}
-
-/// By nearest rank, as in `peers/fib_dpdk.c`; zeros of no times.
-fn percentiles(mut times: Vec<u32>) -> Latency {
-    times.sort_unstable();
-    let n = times.len();
-    let at = |place: usize| times.get(place).copied().unwrap_or(0).into();
-    Latency {
-        p50: at(n / 2),
-        p99: at(n * 99 / 100),
-        max: at(n.saturating_sub(1)),
-    }
-}
-
-/// Looks all addresses up again and again until `stop`, whole passes, quiescent after each batch,
-/// as a worker is. Gives lookups a second.
-fn read<F: Family>(reader: &Reader<F>, addresses: &[F], stop: &AtomicBool) -> f64 {
-    let mut raw = [0u64; BATCH_MAX];
-    let start = Instant::now();
-    let mut done = 0;
-    'all: loop {
-        for batch in addresses.chunks_exact(BATCH_MAX) {
-            reader.lookup_batch(batch, &mut raw);
-            black_box(&mut raw);
-            reader.quiescent();
-            done += batch.len();
-            if stop.load(Relaxed) && done >= addresses.len() {
-                break 'all;
-            }
-        }
-    }
-    done as f64 / start.elapsed().as_secs_f64()
-}
-
-/// Keeps the core busy without touching memory.
-fn spin(time: Duration) {
-    let start = Instant::now();
-    let mut n = 1u64;
-    while start.elapsed() < time {
-        for _ in 0..1000 {
-            n = black_box(n.wrapping_mul(0x5851_f42d_4c95_7f2d));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let times = (1..=1000).rev().collect();
-        let latency = percentiles(times);
-        assert_eq!(
-            (latency.p50, latency.p99, latency.max),
-            (501.0, 991.0, 1000.0)
-        );
-        assert_eq!(percentiles(vec![7]).p99, 7.0);
-        assert_eq!(percentiles(Vec::new()).max, 0.0);
-    }
-
-    #[test]
-    fn a_replay_leaves_what_the_updates_say() {
-        let [a, b] = ["10.0.0.0/8", "10.1.0.0/16"].map(|net| net.parse().unwrap());
-        let (mut writer, _) = build::<u32>(&[(a, 1)]).unwrap();
-        let updates: [Update<u32>; 4] = [
-            Update::Announce(b, 2),
-            Update::Withdraw(a),
-            Update::Withdraw(a),
-            Update::Announce(a, 3),
-        ];
-        assert!(replay(&mut writer, &updates).unwrap() > 0.0);
-        let routes: Vec<_> = writer
-            .iter()
-            .map(|(net, hop)| (net, hop.to_raw()))
-            .collect();
-        assert_eq!(routes, [(a, 3), (b, 2)]);
-        assert!(latency(&mut writer, &updates).unwrap().max > 0.0);
-    }
-
-    #[test]
-    fn a_reader_ends_when_told_but_not_before_a_pass() {
-        let (mut writer, _) = build::<u32>(&[]).unwrap();
-        let reader = writer.reader().unwrap();
-        assert!(read(&reader, &[1; 4 * BATCH_MAX], &AtomicBool::new(true)) > 0.0);
     }
 }
