@@ -74,6 +74,8 @@ impl Dpdk {
             .args(["--lcores", &format!("0@{core}")])
             .args(["--force-max-simd-bitwidth=512", "--file-prefix", &prefix])
             .args(["--log-level", "*:error"])
+            // It leaves its sockets behind; here they go with the rest.
+            .env("RUNTIME_DIRECTORY", directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
