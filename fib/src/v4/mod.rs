@@ -11,8 +11,8 @@
 //! The table reserves 48 MiB of address space (32 MiB for the first level, 16 MiB for the second)
 //! that comes zeroed from the system, and 0 means "no route": a page in which no route was ever
 //! written stays unallocated. A few pods' routes touch a few pages of 4 KiB, and a default route
-//! none, since it is held apart from the table. Where the system gives huge pages unasked (transparent huge
-//! pages set to `always`), each first touch takes 2 MiB instead.
+//! none, since it is held apart from the table. Where the system gives huge pages unasked
+//! (transparent huge pages set to `always`), each first touch takes 2 MiB instead.
 //!
 //! # What is atomic, and what is not
 //!

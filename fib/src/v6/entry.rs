@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use wide::i32x8;
+
 /// What the addresses of an entry have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Node {
@@ -21,9 +23,11 @@ pub(super) enum Node {
 /// | 30 | a line of this stage |
 /// | 29 | a group of the next stage |
 /// | 28 | a line of the next stage |
-/// | 0 to 23 | of a group, its number times 256; of a line, its number; else a raw value |
+/// | 0 to 24 | a cell: of a group, its first; of a line or a raw value, its own |
 ///
-/// A pass over a batch leaves alone what is ready for the next stage, because its bits are others.
+/// Every line and every raw value has a cell of its own that leads back to it. So a pass over a
+/// batch takes all entries one step further without asking which are groups: the others stay what
+/// they are. And it leaves alone what is ready for the next stage, because its bits are others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(u32);
 
@@ -32,7 +36,24 @@ const LINE: u32 = 1 << 30;
 /// How far the bits of the next stage lie below those of this one.
 const NEXT: u32 = 2;
 const DEEPER: u32 = (GROUP | LINE) >> NEXT;
-const NUMBER: u32 = 0x00ff_ffff;
+
+/// The raw values' own cells come first, as many as there can be.
+const RAW_CELLS: u32 = 1 << 15;
+/// Then the groups.
+const GROUPS_AT: u32 = RAW_CELLS;
+/// Then the lines' own.
+const LINES_AT: u32 = 1 << 24;
+/// All of them: a power of two.
+pub(super) const CELLS: usize = 1 << 25;
+/// The most groups that there are cells for.
+pub(super) const MAX_GROUPS: u32 = (LINES_AT - GROUPS_AT) / 256;
+/// The most lines.
+pub(super) const MAX_LINES: u32 = 1 << 19;
+
+/// The first of a group's 256 cells.
+pub(super) fn first_cell(group: u32) -> u32 {
+    GROUPS_AT + group * 256
+}
 
 impl Entry {
     /// No route.
@@ -47,8 +68,8 @@ impl Entry {
         };
         match node {
             Node::Leaf(raw) => Self::leaf(raw),
-            Node::Group(number) => Self(GROUP >> next | number << 8),
-            Node::Line(number) => Self(LINE >> next | number),
+            Node::Group(number) => Self(GROUP >> next | first_cell(number)),
+            Node::Line(number) => Self(LINE >> next | LINES_AT | number),
         }
     }
 
@@ -60,9 +81,9 @@ impl Entry {
     pub(super) fn node(self) -> Node {
         let now = self.promoted();
         if now.is_group() {
-            Node::Group((now.0 & NUMBER) >> 8)
+            Node::Group((now.cell() - GROUPS_AT) / 256)
         } else if now.is_line() {
-            Node::Line(now.0 & NUMBER)
+            Node::Line(now.line() as u32)
         } else {
             Node::Leaf(now.raw())
         }
@@ -82,6 +103,40 @@ impl Entry {
     #[inline]
     pub(super) fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The kinds of all; the number is of no use.
+    #[inline]
+    pub(super) fn all(entries: &[Self]) -> Self {
+        entries.iter().fold(Self::NONE, |all, entry| all.or(*entry))
+    }
+
+    /// A bit for each of up to 64 entries that is a line of this stage, from the lowest.
+    #[inline]
+    pub(super) fn which_are_lines(entries: &[Self]) -> u64 {
+        Self::which(entries, |kinds| kinds << (GROUP / LINE).trailing_zeros())
+    }
+
+    /// A bit for each of up to 64 entries that is a node of the next stage, from the lowest.
+    #[inline]
+    pub(super) fn which_are_deeper(entries: &[Self]) -> u64 {
+        Self::which(entries, |kinds| kinds << NEXT | kinds << (NEXT + 1))
+    }
+
+    /// A bit for each entry of which `kind` leaves the top bit set.
+    #[inline]
+    fn which(entries: &[Self], kind: impl Fn(i32x8) -> i32x8) -> u64 {
+        let (eights, rest) = entries.as_chunks::<8>();
+        let mut last = [Self::NONE; 8];
+        for (to, entry) in last.iter_mut().zip(rest) {
+            *to = *entry;
+        }
+        let of_eight = |eight: &[Self; 8]| kind(i32x8::new(eight.map(|e| e.0 as i32))).to_bitmask();
+        let mut bits = 0;
+        for (place, eight) in eights.iter().chain([&last]).enumerate().take(8) {
+            bits |= u64::from(of_eight(eight)) << (8 * place);
+        }
+        bits
     }
 
     #[inline]
@@ -112,18 +167,22 @@ impl Entry {
         Self(self.0 & !DEEPER | (self.0 & DEEPER) << NEXT)
     }
 
-    /// For a group, the cell of `byte`, counted through all groups; for anything else 0, without
-    /// a branch.
+    /// The index of the cell where an address with `byte` goes on: in a group, the byte's; of
+    /// anything else, its own.
     #[inline]
-    pub(super) fn cell_or_zero(self, byte: u8) -> usize {
+    pub(super) fn next_cell(self, byte: u32) -> u32 {
         let if_group = (self.0 as i32 >> 31) as u32;
-        ((self.0 | u32::from(byte)) & NUMBER & if_group) as usize
+        (self.0 | byte & 0xff & if_group) & (CELLS as u32 - 1)
+    }
+
+    fn cell(self) -> u32 {
+        self.0 & (CELLS as u32 - 1)
     }
 
     /// The number of a line.
     #[inline]
     pub(super) fn line(self) -> usize {
-        (self.0 & NUMBER) as usize
+        (self.0 & (MAX_LINES - 1)) as usize
     }
 
     /// The raw value of a leaf.
@@ -142,8 +201,8 @@ mod tests {
         for node in [
             Node::Leaf(0),
             Node::Leaf(0x7fff),
-            Node::Group(0xffff),
-            Node::Line(0x7_ffff),
+            Node::Group(MAX_GROUPS - 1),
+            Node::Line(MAX_LINES - 1),
         ] {
             for depth in [24, 32, 40, 48, 56, 64, 112, 120] {
                 let entry = Entry::new(node, depth);
@@ -158,11 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_of_a_group_and_of_nothing() {
-        let group = Entry::new(Node::Group(0xffff), 32);
-        assert_eq!(group.cell_or_zero(0xfe), 0xff_fffe);
-        for other in [Node::Leaf(7), Node::Line(9)] {
-            assert_eq!(Entry::new(other, 32).cell_or_zero(0xfe), 0);
-        }
+    fn a_groups_cells_and_everything_elses_own() {
+        let group = Entry::new(Node::Group(MAX_GROUPS - 1), 32);
+        assert_eq!(group.next_cell(0x1fe), LINES_AT - 2);
+        assert_eq!(Entry::leaf(7).next_cell(0xfe), 7);
+        let line = Entry::new(Node::Line(MAX_LINES - 1), 32);
+        assert_eq!(line.next_cell(0xfe), LINES_AT + MAX_LINES - 1);
+        assert_eq!(first_cell(MAX_GROUPS), LINES_AT);
     }
 }

@@ -19,6 +19,8 @@ pub struct V6 {
     pub(super) groups: Pool,
     pub(super) lines: Pool,
     directory: TouchedPages,
+    /// Of the cells, those of raw values' and lines' own.
+    own_cells: TouchedPages,
     children: TouchedPages,
 }
 
@@ -36,6 +38,12 @@ impl V6 {
             _ => (),
         }
         table.store(place, depth, node);
+    }
+
+    /// Gives a raw value or a line, before it is stored anywhere, the cell of its own.
+    pub(super) fn own_cell(&mut self, table: &Table, node: Node) {
+        let byte = table.own_cell(node) * size_of::<u32>();
+        self.own_cells.touch(byte, byte);
     }
 
     /// Notes that children of a line have been written.
@@ -123,6 +131,7 @@ impl Family for V6 {
             groups: Pool::new("groups", config.groups),
             lines: Pool::new("lines", config.lines),
             directory: TouchedPages::new(Table::DIRECTORY_BYTES),
+            own_cells: TouchedPages::new(Table::CELLS_BYTES),
             children: TouchedPages::new(Table::ALL_CHILDREN_BYTES),
         };
         Ok((family, Table::new()?))
@@ -177,6 +186,7 @@ impl Family for V6 {
     }
 
     fn set_range(&mut self, table: &Table, first: u128, last: u128, raw: u16) {
+        self.own_cell(table, Node::Leaf(raw));
         let slots = (first >> 104) as u32..=(last >> 104) as u32;
         for slot in slots {
             let block = u128::from(slot) << 104;
@@ -224,7 +234,11 @@ impl Family for V6 {
         };
         Fib6Memory {
             directory: self.directory.footprint(),
-            groups: pool(&self.groups, Table::GROUPS_BYTES, Table::GROUP_BYTES),
+            groups: Footprint {
+                reserved: Table::CELLS_BYTES,
+                touched: pool(&self.groups, 0, Table::GROUP_BYTES).touched
+                    + self.own_cells.footprint().touched,
+            },
             lines: [
                 pool(&self.lines, Table::LINES_BYTES, Table::LINE_BYTES),
                 self.children.footprint(),

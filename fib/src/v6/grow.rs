@@ -102,6 +102,7 @@ impl V6 {
             let line = self.lines.take(growth.readers)?;
             growth.taken.push(Node::Line(line));
             growth.table.fill_line(line, start + 16, runs);
+            self.own_cell(growth.table, Node::Line(line));
             if runs.nodes().any(|node| !matches!(node, Node::Leaf(_))) {
                 self.touch_children(line);
             }

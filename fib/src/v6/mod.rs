@@ -1,4 +1,58 @@
-//! IPv6: a directory, then stages of lines and groups.
+//! IPv6: a multi-bit trie of a directory, then stages of lines and groups.
+//!
+//! | bits of the address | are looked up in |
+//! |---|---|
+//! | 0 to 23 | the directory: one 32-bit entry for each /24 |
+//! | 24 to 31 | a *group*: 256 entries, one for each value of the byte |
+//! | 32 to 47, and so on to 127 | a *stage*: what a table has there is mostly sparse, sometimes dense |
+//!
+//! A stage is one *line* where that suffices: one cache line with up to 16 ranges of the stage's
+//! 16 bits, each with its value, found by one vector comparison. Where there are more ranges, it
+//! is a group by the first byte, with lines, or groups by the second byte, below. So most of the
+//! Internet's routes are found in three or four cache lines, and a cluster's hosts in one for
+//! each stage. An entry is 0 (no route), a next hop (its index plus 1), or names a group or line.
+//!
+//! Multi-bit tries with values pushed to the leaves: Srinivasan, Varghese, "Fast Address Lookups
+//! Using Controlled Prefix Expansion", ACM TOCS 17(1), 1999. Nodes that adapt to how many entries
+//! they have: Leis, Kemper, Neumann, "The Adaptive Radix Tree", ICDE 2013.
+//!
+//! # Memory
+//!
+//! The table reserves 224 MiB of address space (64 MiB for the directory, 64 MiB for groups,
+//! 96 MiB for lines and their children) that comes zeroed from the system: a page in which
+//! nothing was ever written stays unallocated. A few pods' routes touch a few pages of 4 KiB, and
+//! a default route none, since it is held apart from the table. A short prefix touches its part of
+//! the directory: 2000::/3 takes 8 MiB of it.
+//!
+//! # What is atomic, and what is not
+//!
+//! A lookup of one address is atomic: it gives what the table held for that address before or
+//! after each update, never a mixture and never another address's value. Whatever the writer's
+//! thread did before an update (such as filling in the next hop that the index names) is visible
+//! to a reader that gets the updated value.
+//!
+//! An update of a prefix is not atomic as a whole: it writes one entry or range after another, in
+//! address order, while readers go on. For a moment, addresses at the beginning of a wide prefix
+//! have the new value and those at its end the old one, and a batch may see some of each. A /16
+//! takes 256 writes, and as many more as there are gaps between longer routes in it. A prefix that
+//! is one entry or one range, as most are, is one write. The default route, too, changes for all
+//! addresses at once, and no batch sees two of it.
+//!
+//! # Groups and lines, and the readers' part
+//!
+//! Values change in place. Ranges do not: a line that cannot tell a new prefix from what is beside
+//! it is replaced by a new one, or by a group, published with a single write when all that hangs
+//! below it is there. So [`Fib6Writer::insert`] of a prefix longer than /24 may want groups and
+//! lines, and a removal never fails. A group or line exists exactly as long as a route longer than
+//! the bits that lead to it lies in it. Ends of ranges that no route has any more go when their
+//! line would become too long.
+//!
+//! What was replaced or given up may still be in a reader's hands. It is retired, and used again
+//! only after every reader has called [`Fib6Reader::quiescent`] or is
+//! [offline](Fib6Reader::offline). When all are taken and some are retired, the writer waits for
+//! the readers up to [`Fib6Config::reclaim_wait`], then refuses the insertion with
+//! [`FibError::PoolExhausted`](crate::FibError::PoolExhausted) and changes nothing. The table
+//! never grows beyond what was configured.
 
 mod entry;
 mod family;
@@ -36,8 +90,9 @@ impl<V: Value> Fib6Writer<V> {
 pub struct Fib6Config {
     /// Groups, 1 KiB each; at most [`Fib6Config::MAX_GROUPS`].
     pub groups: u32,
-    /// Lines, 64 bytes each, and 64 more where routes end in different stages; at most
-    /// [`Fib6Config::MAX_LINES`].
+    /// Lines, 64 bytes each, and 64 more for those from which routes go on to the next stage; at
+    /// most [`Fib6Config::MAX_LINES`]. Some are to spare: an insertion that replaces a line takes
+    /// a new one before the readers have let go of the old.
     pub lines: u32,
     /// The most readers registered at a time.
     pub readers: usize,
@@ -47,10 +102,10 @@ pub struct Fib6Config {
 }
 
 impl Fib6Config {
-    /// The most groups: as many as an entry can number.
-    pub const MAX_GROUPS: u32 = 1 << 16;
-    /// The most lines.
-    pub const MAX_LINES: u32 = 1 << 19;
+    /// The most groups, 65,408: as many as an entry can number.
+    pub const MAX_GROUPS: u32 = entry::MAX_GROUPS;
+    /// The most lines, 524,288.
+    pub const MAX_LINES: u32 = entry::MAX_LINES;
 }
 
 impl Default for Fib6Config {

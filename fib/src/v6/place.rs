@@ -1,7 +1,7 @@
 //! Which entry an address leads to.
 
-use super::entry::Node;
-use super::table::{GROUP, Table};
+use super::entry::{Node, first_cell};
+use super::table::Table;
 use crate::prefix::Prefix;
 
 /// Where an entry stands.
@@ -23,7 +23,7 @@ pub(super) fn directory(address: u128) -> Place {
 /// The entry for an address in a group that its first `depth` bits lead to.
 pub(super) fn cell(group: u32, address: u128, depth: u8) -> Place {
     let byte = u32::from((address >> (120 - depth)) as u8);
-    Place::Cell(group * GROUP as u32 + byte)
+    Place::Cell(first_cell(group) + byte)
 }
 
 /// Where the stage begins that the bit behind the first `depth`, 32 or more, belongs to.

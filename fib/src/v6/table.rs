@@ -6,16 +6,14 @@ use std::sync::atomic::{AtomicU32, fence};
 
 use zerocopy::FromZeros;
 
-use super::entry::{Entry, Node};
+use super::entry::{CELLS, Entry, MAX_LINES, Node, first_cell};
 use super::line::{Line, RUNS, Runs};
 use super::place::Place;
 use crate::{FibError, RawWidth};
 
 /// One entry for each /24.
 const DIRECTORY: usize = 1 << 24;
-/// One entry for each value of an address byte, in each group.
-const CELLS: usize = super::Fib6Config::MAX_GROUPS as usize * GROUP;
-const LINES: usize = super::Fib6Config::MAX_LINES as usize;
+const LINES: usize = MAX_LINES as usize;
 /// Entries of a group.
 pub(super) const GROUP: usize = 256;
 /// Bits that the directory takes.
@@ -23,10 +21,11 @@ pub(super) const DIRECTORY_LEN: u8 = 24;
 /// Where the first stage begins; each takes 16 bits.
 pub(super) const FIRST_STAGE: u8 = 32;
 /// Addresses that a batch takes through the levels together: so many cache misses can overlap as
-/// a core has room for, and what is known of them stays in its first-level cache.
-const CHUNK: usize = 64;
+/// a core has room for, what is known of them stays in its first-level cache, and a word has a bit
+/// for each.
+const CHUNK: usize = u64::BITS as usize;
 /// Fewer addresses than this are faster looked up one by one.
-const FEW: usize = 3;
+const FEW: usize = 6;
 
 /// The arrays are of fixed size, not slices, so that the compiler sees every index in bounds.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub struct Table {
 impl Table {
     pub(super) const DIRECTORY_BYTES: usize = DIRECTORY * size_of::<AtomicU32>();
     pub(super) const GROUP_BYTES: usize = GROUP * size_of::<AtomicU32>();
-    pub(super) const GROUPS_BYTES: usize = CELLS * size_of::<AtomicU32>();
+    pub(super) const CELLS_BYTES: usize = CELLS * size_of::<AtomicU32>();
     pub(super) const LINE_BYTES: usize = size_of::<Line>();
     pub(super) const LINES_BYTES: usize = LINES * Self::LINE_BYTES;
     /// Of one line.
@@ -54,7 +53,7 @@ impl Table {
         Ok(Self {
             directory: FromZeros::new_box_zeroed()
                 .map_err(no_memory("directory", Self::DIRECTORY_BYTES))?,
-            cells: FromZeros::new_box_zeroed().map_err(no_memory("groups", Self::GROUPS_BYTES))?,
+            cells: FromZeros::new_box_zeroed().map_err(no_memory("groups", Self::CELLS_BYTES))?,
             lines: FromZeros::new_box_zeroed().map_err(no_memory("lines", Self::LINES_BYTES))?,
             children: FromZeros::new_box_zeroed()
                 .map_err(no_memory("lines' children", Self::ALL_CHILDREN_BYTES))?,
@@ -66,19 +65,19 @@ impl Table {
     pub(super) fn lookup(&self, address: u128) -> u16 {
         let mut entry = Entry::load(&self.directory[slot_of(address)], Acquire);
         if entry.is_group() {
-            entry = self.cell(entry, (address >> 96) as u8, Acquire);
+            entry = self.cell(entry, (address >> 96) as u8);
         }
         let mut shift = 80;
         while entry.is_node() {
             let key = (address >> shift) as u16;
             let [high, low] = key.to_be_bytes();
             if entry.is_group() {
-                entry = self.cell(entry, high, Acquire);
+                entry = self.cell(entry, high);
             }
             if entry.is_line() {
                 entry = self.run(entry, key);
             } else if entry.is_group() {
-                entry = self.cell(entry, low, Acquire);
+                entry = self.cell(entry, low);
             }
             entry = entry.promoted();
             // A node of a stage beyond the last is never stored.
@@ -109,20 +108,20 @@ impl Table {
     #[inline]
     fn lookup_chunk<R: RawWidth>(&self, addresses: &[u128], raw: &mut [R]) {
         let mut entries = [Entry::NONE; CHUNK];
-        let entries = &mut entries[..addresses.len().min(raw.len()).min(CHUNK)];
-        let mut all = Entry::NONE;
-        for (entry, &address) in entries.iter_mut().zip(addresses) {
+        let mut words = [0; CHUNK];
+        let count = addresses.len().min(raw.len()).min(CHUNK);
+        let (entries, words) = (&mut entries[..count], &mut words[..count]);
+        for ((entry, word), &address) in entries.iter_mut().zip(&mut *words).zip(addresses) {
             *entry = Entry::load(&self.directory[slot_of(address)], Relaxed);
-            all = all.or(*entry);
+            // Bits 24 to 55 of the address: the group's byte, and the first stage's two.
+            *word = (address >> 72) as u32;
         }
         fence(Acquire);
+        let mut all = Entry::all(entries);
         if all.is_group() {
-            all = self.step::<96>(entries, addresses);
+            all = self.step::<24>(entries, words);
         }
-        if all.is_node() {
-            all = self.stage::<88, 80>(all, entries, addresses);
-        }
-        if all.is_deeper() {
+        if all.is_node() && self.stage::<16, 8>(all, entries, words).is_deeper() {
             self.deeper_stages(entries, addresses);
         }
         for (raw, entry) in raw.iter_mut().zip(entries) {
@@ -130,73 +129,78 @@ impl Table {
         }
     }
 
-    /// The stages behind the first, for the entries that lead there: few of them where the routes
-    /// are the Internet's.
+    /// The stages behind the first, where only few entries may lead: few of the Internet's, but all
+    /// of a cluster's.
     #[inline(never)]
     fn deeper_stages(&self, entries: &mut [Entry], addresses: &[u128]) {
-        let mut places = [0_u8; CHUNK];
+        let deeper = Entry::which_are_deeper(entries);
+        if deeper.count_ones() as usize * 2 > entries.len() {
+            return self.later_stages(entries, addresses);
+        }
         let mut some = [Entry::NONE; CHUNK];
         let mut their_addresses = [0; CHUNK];
         let mut count = 0;
-        for (place, (entry, address)) in (0_u8..).zip(entries.iter().zip(addresses)) {
-            places[count % CHUNK] = place;
-            some[count % CHUNK] = *entry;
-            their_addresses[count % CHUNK] = *address;
-            count += usize::from(entry.is_deeper());
-        }
-        let count = count.min(CHUNK);
-        for stage in [
-            Self::stage::<72, 64>,
-            Self::stage::<56, 48>,
-            Self::stage::<40, 32>,
-            Self::stage::<24, 16>,
-            Self::stage::<8, 0>,
-        ] {
-            let mut all = Entry::NONE;
-            for entry in &mut some[..count] {
-                *entry = entry.promoted();
-                all = all.or(*entry);
-            }
-            if !stage(self, all, &mut some[..count], &their_addresses).is_deeper() {
-                break;
+        for place in places(deeper) {
+            if let (Some(entry), Some(address)) = (entries.get(place), addresses.get(place)) {
+                some[count % CHUNK] = *entry;
+                their_addresses[count % CHUNK] = *address;
+                count += 1;
             }
         }
-        for (place, entry) in places[..count].iter().zip(some) {
-            if let Some(to) = entries.get_mut(usize::from(*place)) {
-                *to = entry;
+        let some = &mut some[..count.min(CHUNK)];
+        self.later_stages(some, &their_addresses);
+        for (place, entry) in places(deeper).zip(some) {
+            if let Some(to) = entries.get_mut(place) {
+                *to = *entry;
             }
         }
     }
 
-    /// Takes the entries that are nodes, which `all` or-ed tell of, through the stage whose two
-    /// bytes end `HIGH` and `LOW` bits before the addresses' end. Returns what was found, or-ed.
-    /// The shifts are constants, because variable ones of 128 bits are slow.
+    fn later_stages(&self, entries: &mut [Entry], addresses: &[u128]) {
+        let mut words = [0; CHUNK];
+        let words = &mut words[..entries.len().min(CHUNK)];
+        for shift in [64, 48, 32, 16, 0] {
+            // A variable shift of 128 bits is slow.
+            if shift == 64 {
+                for (word, address) in words.iter_mut().zip(addresses) {
+                    *word = u32::from((address >> 64) as u16);
+                }
+            } else {
+                for (word, address) in words.iter_mut().zip(addresses) {
+                    *word = u32::from((*address as u64 >> shift) as u16);
+                }
+            }
+            for entry in &mut *entries {
+                *entry = entry.promoted();
+            }
+            let all = Entry::all(entries);
+            if !self.stage::<8, 0>(all, entries, words).is_deeper() {
+                break;
+            }
+        }
+    }
+
+    /// Takes the entries that are nodes, which `all` or-ed tell of, through a stage whose two
+    /// bytes are `HIGH` and `LOW` bits up in `words`. Returns what was found, or-ed.
     #[inline]
     fn stage<const HIGH: u32, const LOW: u32>(
         &self,
-        all: Entry,
+        mut all: Entry,
         entries: &mut [Entry],
-        addresses: &[u128],
+        words: &[u32],
     ) -> Entry {
-        let all = match all.is_group() {
-            true => self.step::<HIGH>(entries, addresses),
-            false => all,
-        };
-        // Lines take many instructions, so only those that have one go there.
-        let mut lines = [0_u8; CHUNK];
-        let mut count = 0;
-        for (place, entry) in (0_u8..).zip(&*entries) {
-            lines[count % CHUNK] = place;
-            count += usize::from(entry.is_line());
+        if all.is_group() {
+            all = self.step::<HIGH>(entries, words);
         }
+        // Lines take many instructions, so only those that have one go there.
+        let lines = Entry::which_are_lines(entries);
         let mut found = Entry::NONE;
         if all.is_group() {
-            found = self.step::<LOW>(entries, addresses);
+            found = self.step::<LOW>(entries, words);
         }
-        for &place in &lines[..count.min(CHUNK)] {
-            let place = usize::from(place);
-            if let (Some(entry), Some(&address)) = (entries.get_mut(place), addresses.get(place)) {
-                *entry = self.run(*entry, (address >> LOW) as u16);
+        for place in places(lines) {
+            if let (Some(entry), Some(&word)) = (entries.get_mut(place), words.get(place)) {
+                *entry = self.run(*entry, (word >> LOW) as u16);
                 found = found.or(*entry);
             }
         }
@@ -204,24 +208,28 @@ impl Table {
         found
     }
 
-    /// Replaces each entry that is a group by what the group has for the address byte that ends
-    /// `SHIFT` bits before the address's end. Returns all entries or-ed.
+    /// Takes every entry that is a group to what the group has for the byte `SHIFT` bits up in its
+    /// word, and every other to itself. Returns all entries or-ed.
     #[inline]
-    fn step<const SHIFT: u32>(&self, entries: &mut [Entry], addresses: &[u128]) -> Entry {
-        let mut all = Entry::NONE;
-        for (entry, &address) in entries.iter_mut().zip(addresses) {
-            let index = entry.cell_or_zero((address >> SHIFT) as u8);
-            let found = Entry::load(&self.cells[index % CELLS], Relaxed);
-            *entry = if entry.is_group() { found } else { *entry };
-            all = all.or(*entry);
+    fn step<const SHIFT: u32>(&self, entries: &mut [Entry], words: &[u32]) -> Entry {
+        // Two loops, because the compiler makes vectors of the first.
+        let mut cells = [0; CHUNK];
+        for ((cell, entry), word) in cells.iter_mut().zip(&*entries).zip(words) {
+            *cell = entry.next_cell(word >> SHIFT);
+        }
+        for (entry, &cell) in entries.iter_mut().zip(&cells) {
+            *entry = Entry::load(&self.cells[cell as usize % CELLS], Relaxed);
         }
         fence(Acquire);
-        all
+        Entry::all(entries)
     }
 
     #[inline]
-    fn cell(&self, group: Entry, byte: u8, order: std::sync::atomic::Ordering) -> Entry {
-        Entry::load(&self.cells[group.cell_or_zero(byte) % CELLS], order)
+    fn cell(&self, group: Entry, byte: u8) -> Entry {
+        Entry::load(
+            &self.cells[group.next_cell(byte.into()) as usize % CELLS],
+            Acquire,
+        )
     }
 
     /// What a line has for a key.
@@ -269,7 +277,7 @@ impl Table {
 
     /// Fills a group that no reader can reach; `nodes` in the order of the byte.
     pub(super) fn fill_group(&self, group: u32, depth: u8, nodes: impl Iterator<Item = Node>) {
-        let first = group as usize * GROUP;
+        let first = first_cell(group) as usize;
         for (cell, node) in self.cells[first..first + GROUP].iter().zip(nodes) {
             Entry::new(node, depth).store(cell, Relaxed);
         }
@@ -284,6 +292,14 @@ impl Table {
             }
         }
         self.lines[line as usize].fill(runs);
+    }
+
+    /// Writes the cell of its own for a raw value or a line, and returns its index.
+    pub(super) fn own_cell(&self, node: Node) -> usize {
+        let entry = Entry::new(node, FIRST_STAGE);
+        let cell = entry.next_cell(0) as usize;
+        entry.store(&self.cells[cell], Relaxed);
+        cell
     }
 
     /// The last key of each run of a line.
@@ -302,6 +318,17 @@ impl Table {
     pub(super) fn run_of(&self, line: u32, key: u16) -> usize {
         self.lines[line as usize].find(key).0
     }
+}
+
+/// The numbers of the bits that are set.
+#[inline]
+fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = bits.trailing_zeros() as usize;
+        let some = bits != 0;
+        bits &= bits.wrapping_sub(1);
+        some.then_some(place)
+    })
 }
 
 /// The directory's index of an address.

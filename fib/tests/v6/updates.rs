@@ -3,6 +3,8 @@
 use ipnet::Ipv6Net;
 use proptest::prelude::*;
 
+use shunt_fib::Fib6Config;
+
 use super::pair::{Pair, net, parse};
 
 #[derive(Debug, Clone)]
@@ -60,7 +62,7 @@ proptest! {
     #[test]
     fn as_the_oracle(
         ops in proptest::collection::vec(op(), 1..300),
-        pools in prop_oneof![Just((1 << 16, 1 << 19)), Just((6, 20))],
+        pools in prop_oneof![Just((Fib6Config::MAX_GROUPS, Fib6Config::MAX_LINES)), Just((6, 20))],
     ) {
         let mut pair = Pair::with_pools(pools.0, pools.1);
         let mut inserted = Vec::new();
