@@ -15,19 +15,18 @@ impl Street {
         if count == 0 {
             return;
         }
-        context
-            .fib
-            .lookup_batch(&self.destinations, &mut self.hops[..count]);
         let from_uplink = context.entry.role == Role::Uplink;
         if from_uplink {
-            context
-                .fib
-                .lookup_batch(&self.sources, &mut self.source_hops[..count]);
+            self.addresses
+                .extend(self.routed.iter().map(|routed| routed.source));
         }
+        let hops = &mut self.hops[..self.addresses.len()];
+        context.fib.lookup_batch(&self.addresses, hops);
+        let (hops, source_hops) = hops.split_at(count);
         for (at, routed) in self.routed.iter().enumerate() {
-            let verdict = verdict(context.tables, self.hops[at]);
+            let verdict = verdict(context.tables, hops[at]);
             let verdict = if from_uplink {
-                let source_hop = self.source_hops[at];
+                let source_hop = source_hops[at];
                 match check_uplink(context.tables, routed.tunnel_source, source_hop, verdict) {
                     Ok(()) => verdict,
                     Err(reason) => Verdict::Drop(reason),

@@ -57,6 +57,7 @@ enum Verdict {
 struct Routed {
     /// Its place in the batch.
     index: u16,
+    source: u32,
     /// The tunnel's far end, for packets that came out of one.
     tunnel_source: Option<u32>,
 }
@@ -65,12 +66,10 @@ struct Routed {
 pub struct Street {
     verdicts: Vec<Verdict>,
     routed: Vec<Routed>,
-    /// Of the routed packets.
-    destinations: Vec<u32>,
-    /// Of the routed packets, if any came out of a tunnel.
-    sources: Vec<u32>,
+    /// The routed packets' destinations, and behind them, where they are checked, their sources.
+    addresses: Vec<u32>,
+    /// What the FIB has for them.
     hops: Vec<u16>,
-    source_hops: Vec<u16>,
 }
 
 impl Street {
@@ -79,10 +78,8 @@ impl Street {
         Self {
             verdicts: Vec::with_capacity(batch),
             routed: Vec::with_capacity(batch),
-            destinations: Vec::with_capacity(batch),
-            sources: Vec::with_capacity(batch),
-            hops: vec![0; batch],
-            source_hops: vec![0; batch],
+            addresses: Vec::with_capacity(2 * batch),
+            hops: vec![0; 2 * batch],
         }
     }
 
@@ -116,8 +113,7 @@ impl Street {
     fn clear(&mut self) {
         self.verdicts.clear();
         self.routed.clear();
-        self.destinations.clear();
-        self.sources.clear();
+        self.addresses.clear();
     }
 
     /// Notes that the next frame of the batch is to be routed.
@@ -126,10 +122,10 @@ impl Street {
         let index = self.verdicts.len() as u16;
         self.routed.push(Routed {
             index,
+            source,
             tunnel_source,
         });
-        self.destinations.push(destination);
-        self.sources.push(source);
+        self.addresses.push(destination);
         self.verdicts.push(Verdict::Route);
     }
 }
