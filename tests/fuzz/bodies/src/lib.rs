@@ -6,6 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod fib;
+
+pub use fib::{fib4, fib6};
 use shunt_encap::checksum::update_u16;
 use shunt_encap::ip::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_encap::{
@@ -18,10 +21,12 @@ use shunt_encap::{
 pub type Body = fn(&[u8]);
 
 /// The bodies by name, in the order of the targets.
-pub const BODIES: [(&str, Body); 5] = [
+pub const BODIES: [(&str, Body); 7] = [
     ("arp", arp),
     ("checksum", checksum),
     ("ethernet", ethernet),
+    ("fib4", fib4),
+    ("fib6", fib6),
     ("ipv4", ipv4),
     ("vxlan", vxlan),
 ];

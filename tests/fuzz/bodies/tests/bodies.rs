@@ -131,6 +131,21 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             })
             .collect(),
         "checksum" => vec![vec![3, 1, 0, 0, 0, 0, 0], vec![0xff; 64]],
+        // Operations; prefixes as block, bits, place, length and a fifth byte; hops as two bytes.
+        "fib4" | "fib6" => {
+            let insert = |block, bits, place, len, hop| vec![0, block, bits, place, len, 0, hop, 1];
+            let nested = [0, 8, 16, 16 + 8, 25, 32, 96]
+                .into_iter()
+                .flat_map(|len| insert(0, 0, 0, len, len));
+            let crowd = (0..20).flat_map(|n| insert(1, n, 80, 40, n));
+            let look = [9, 7, 9, 1, 0, 1, 0, 1, 1, 7, 2, 0, 0, 12, 13, 14, 15, 0x8d];
+            let remove = [5, 0, 0, 0, 24, 0, 6, 0, 0, 0, 16, 0];
+            let around = [10, 0, 0, 0, 32, 0, 11, 0, 0, 0, 0, 0];
+            vec![
+                nested.clone().chain(look).chain(remove).collect(),
+                nested.chain(crowd).chain(around).chain(look).collect(),
+            ]
+        }
         other => panic!("write seeds for the new body `{other}`"),
     }
 }
