@@ -30,6 +30,9 @@ struct Arguments {
     /// Leaves out peers that take minutes to prepare.
     #[arg(long)]
     quick: bool,
+    /// Only the cases whose names begin so, such as "IPv6 full table, Zipf".
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
     /// The memory pages of all competitors.
     #[arg(long, value_enum, default_value_t = Pages::Default)]
     pages: Pages,
@@ -62,6 +65,7 @@ fn program(arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitCode> {
         rounds: arguments.rounds,
         quick: arguments.quick,
         huge_pages: arguments.pages == Pages::Huge,
+        only: arguments.only.clone(),
     };
     let report = (suite.run)(&options, interrupt)?;
     print!(

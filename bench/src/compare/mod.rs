@@ -22,6 +22,17 @@ pub struct Options {
     pub quick: bool,
     /// Huge pages for all competitors, instead of what the machine gives unasked.
     pub huge_pages: bool,
+    /// Only the cases whose names begin so.
+    pub only: Option<String>,
+}
+
+impl Options {
+    /// True if a case is wanted whose name is `name` or begins with it.
+    pub fn want(&self, name: &str) -> bool {
+        self.only
+            .as_deref()
+            .is_none_or(|only| name.starts_with(only) || only.starts_with(name))
+    }
 }
 
 /// What a suite found.

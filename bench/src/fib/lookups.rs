@@ -15,8 +15,9 @@ use super::{Run, SUITE, TIME, flat, once};
 use crate::compare::Report;
 use crate::figures::{Better, Row};
 
-/// Addresses of one pass; a multiple of every batch.
-const ADDRESSES: usize = 1 << 20;
+/// Bytes of the addresses of one pass: more than a core's own caches hold, and not so much that
+/// reading them is what is measured.
+const TRAFFIC_BYTES: usize = 4 << 20;
 /// What is looked up at a time.
 const BATCHES: [usize; 3] = [1, 32, 256];
 /// Routes longer than the routers' longest, under blocks of the full table.
@@ -33,8 +34,28 @@ type Targets = Option<[f64; 2]>;
 /// # Errors
 /// A peer fails, two tables give different answers, or the user interrupts.
 pub(super) fn measure<F: Family>(run: &Run, full: &[Route<F>], report: &mut Report) -> Result<()> {
+    if run.options.want(&format!("{} full table", F::NAME)) {
+        full_table::<F>(run, full, report)?;
+    }
+    for (name, routes) in [
+        ("cluster", routes::cluster::<F>(false)),
+        ("100k hosts", routes::hosts_100k::<F>()),
+    ] {
+        if !run.options.want(&format!("{} {name}", F::NAME)) {
+            continue;
+        }
+        let mut tables = Tables::build(run, name, &routes, 0)?;
+        tables.memory(report);
+        let traffic = traffic::table::<F>(&routes, addresses::<F>(), SEED);
+        tables.rates("table traffic", traffic, None, report)?;
+    }
+    Ok(())
+}
+
+/// The full table, without and with pods' routes.
+fn full_table<F: Family>(run: &Run, full: &[Route<F>], report: &mut Report) -> Result<()> {
     let pods = routes::pod_routes::<F>(full, POD_ROUTES, SEED);
-    let table = traffic::table::<F>(full, ADDRESSES, SEED);
+    let table = traffic::table::<F>(full, addresses::<F>(), SEED);
     let mixed = traffic::with_pods::<F>(table.clone(), &pods, POD_SHARE, SEED);
 
     let mut tables = Tables::build(run, "full table", full, pods.len())?;
@@ -43,9 +64,9 @@ pub(super) fn measure<F: Family>(run: &Run, full: &[Route<F>], report: &mut Repo
     tables.builds(report);
     let targets = Some(F::TARGETS);
     tables.rates("table traffic", table, targets, report)?;
-    let zipf = traffic::zipf::<F>(full, ADDRESSES, SEED);
+    let zipf = traffic::zipf::<F>(full, addresses::<F>(), SEED);
     tables.rates("Zipf traffic", zipf, targets, report)?;
-    let random = traffic::random::<F>(ADDRESSES, SEED);
+    let random = traffic::random::<F>(addresses::<F>(), SEED);
     tables.rates("random traffic", random, targets, report)?;
     tables.published(report);
     tables.extend("full table and pod routes", &pods)?;
@@ -55,18 +76,12 @@ pub(super) fn measure<F: Family>(run: &Run, full: &[Route<F>], report: &mut Repo
         F::POD_TARGET.map(|target| [target; 2]),
         report,
     )?;
-    drop(tables);
-
-    for (name, routes) in [
-        ("cluster", routes::cluster::<F>(false)),
-        ("100k hosts", routes::hosts_100k::<F>()),
-    ] {
-        let mut tables = Tables::build(run, name, &routes, 0)?;
-        tables.memory(report);
-        let traffic = traffic::table::<F>(&routes, ADDRESSES, SEED);
-        tables.rates("table traffic", traffic, None, report)?;
-    }
     Ok(())
+}
+
+/// How many addresses one pass has: a multiple of every batch.
+const fn addresses<F>() -> usize {
+    TRAFFIC_BYTES / size_of::<F>()
 }
 
 /// Everyone's table of one set of routes.
@@ -190,6 +205,9 @@ impl<'a, F: Family> Tables<'a, F> {
             name: format!("{}, {kind}", self.name),
             addresses,
         };
+        if !self.run.options.want(&traffic.name) {
+            return Ok(());
+        }
         self.run
             .dpdk
             .borrow()

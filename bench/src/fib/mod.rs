@@ -86,6 +86,9 @@ fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
 
 impl Run<'_> {
     fn family<F: Family>(&self, report: &mut Report) -> Result<()> {
+        if !self.options.want(F::NAME) {
+            return Ok(());
+        }
         eprintln!("{}: loading the table and its updates", F::NAME);
         let table = Table::<F>::load_real()?;
         report.notes.push(format!(

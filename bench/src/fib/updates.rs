@@ -43,9 +43,13 @@ pub(super) fn measure<F: Family>(run: &Run, table: &Table<F>, report: &mut Repor
         ("day of updates", day),
         ("day of updates, each a new hop", changing),
     ] {
+        let case = format!("{} {name}", F::NAME);
+        if !run.options.want(&case) {
+            continue;
+        }
         let contest = Day::<F> {
             run,
-            name: format!("{} {name}", F::NAME),
+            name: case,
             routes: &table.routes,
             updates: &day.updates,
             addresses: &addresses,
