@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod bits;
 mod error;
 mod family;
 mod memory;
@@ -42,6 +43,7 @@ mod raw;
 mod reader;
 mod routes;
 mod shared;
+mod sync;
 pub mod v4;
 pub mod v6;
 mod writer;

@@ -10,12 +10,13 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU64, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
+
+use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::{AtomicU64, fence};
 
 type Counter = Arc<CachePadded<AtomicU64>>;
 

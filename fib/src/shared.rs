@@ -1,8 +1,7 @@
 //! What readers share with the writer: the family's table, and the default route beside it.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
-
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{AtomicU64, fence};
 use crate::{Family, RawWidth};
 
 /// The route of length 0 is not written into the table, where it would take an entry for every

@@ -1,21 +1,25 @@
 //! The two levels that readers look into.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU16, fence};
+use wide::i16x8;
 
-use zerocopy::FromZeros;
-
+use crate::bits::{self, places};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{AtomicU16, fence, size, zeroed};
 use crate::{FibError, RawWidth};
 
 /// Marks a first-level entry as the number of a group.
 const GROUP: u16 = 0x8000;
 /// One entry for each /24.
-const FIRST: usize = 1 << 24;
+const FIRST: usize = size(1 << 24, 2);
+/// Entries of a group. In a model two: that of the first address, and that of all others.
+const CELLS: usize = size(256, 2);
 /// One entry for each address of each group that can be numbered.
-const SECOND: usize = (GROUP as usize) << 8;
+const SECOND: usize = size(GROUP as usize, 2) * CELLS;
 
-/// Addresses whose groups are walked at a time: their places are numbered with 8 bits.
-const CHUNK: usize = 256;
+/// Addresses whose groups are walked at a time: a word has a bit for each.
+const CHUNK: usize = u64::BITS as usize;
+/// Fewer addresses than this are faster looked up one by one.
+const FEW: usize = 12;
 
 /// Entries are "raw": 0 is no route, 1 to 32,767 a next hop's index plus 1; in the first level
 /// also `GROUP` plus a group's number.
@@ -42,12 +46,10 @@ impl Table {
 
     /// An empty table. Zeroed memory comes from the system unallocated, so this touches nothing.
     pub(super) fn new() -> Result<Self, FibError> {
-        let no_memory = |part, bytes| move |_| FibError::OutOfMemory { part, bytes };
+        let no_memory = |part, bytes| FibError::OutOfMemory { part, bytes };
         Ok(Self {
-            first: FromZeros::new_box_zeroed()
-                .map_err(no_memory("first level", Self::FIRST_BYTES))?,
-            second: FromZeros::new_box_zeroed()
-                .map_err(no_memory("second level", Self::SECOND_BYTES))?,
+            first: zeroed().ok_or(no_memory("first level", Self::FIRST_BYTES))?,
+            second: zeroed().ok_or(no_memory("second level", Self::SECOND_BYTES))?,
         })
     }
 
@@ -71,8 +73,14 @@ impl Table {
     pub(super) fn lookup_batch<R: RawWidth>(&self, addresses: &[u32], raw: &mut [R]) {
         let count = addresses.len().min(raw.len());
         let (addresses, raw) = (&addresses[..count], &mut raw[..count]);
-        // Load and store and nothing else, several a turn: what is to be known of the entries is
-        // found afterwards, in vectors.
+        if count < FEW {
+            for (address, raw) in addresses.iter().zip(raw) {
+                *raw = R::from_raw(self.lookup(*address));
+            }
+            return;
+        }
+        // Load and store and nothing else, several a turn: which entries name groups is found
+        // afterwards, in vectors.
         const TURN: usize = 8;
         let (turns, rest) = addresses.as_chunks::<TURN>();
         let (raw_turns, raw_rest) = raw.as_chunks_mut::<TURN>();
@@ -85,40 +93,28 @@ impl Table {
             *raw = R::from_raw(self.first[slot_of(*address)].load(Relaxed));
         }
         fence(Acquire);
-        let any = raw.iter().fold(0, |any, raw| any | raw.to_raw());
-        if any & GROUP != 0 {
-            self.walk_groups(addresses, raw);
-        }
-    }
-
-    /// The second pass of a lookup: replaces what names a group by the group's value for the
-    /// address. Not inlined, so that the first pass has the registers for itself.
-    #[inline(never)]
-    fn walk_groups<R: RawWidth>(&self, addresses: &[u32], raw: &mut [R]) {
         for (addresses, raw) in addresses.chunks(CHUNK).zip(raw.chunks_mut(CHUNK)) {
-            // Which addresses have a group is hard to predict unless all have, so nothing branches
-            // on it.
-            let groups: u16 = raw.iter().map(|raw| is_group(raw.to_raw())).sum();
-            if usize::from(groups) == raw.len() {
+            let groups = which_are_groups(raw);
+            if groups.count_ones() as usize == raw.len() {
                 for (address, raw) in addresses.iter().zip(raw) {
-                    *raw = R::from_raw(self.second[cell(raw.to_raw(), *address)].load(Relaxed));
+                    *raw = self.second_level(*raw, *address);
                 }
                 continue;
             }
-            let mut places = [0u8; CHUNK];
-            let mut count = 0;
-            for (place, raw) in raw.iter().enumerate() {
-                places[count % CHUNK] = place as u8;
-                count += usize::from(is_group(raw.to_raw()));
-            }
-            for place in &places[..count.min(CHUNK)] {
-                let place = usize::from(*place);
+            // Which addresses have a group is hard to predict, so nothing branches on it.
+            for place in places(groups) {
                 if let (Some(address), Some(raw)) = (addresses.get(place), raw.get_mut(place)) {
-                    *raw = R::from_raw(self.second[cell(raw.to_raw(), *address)].load(Relaxed));
+                    *raw = self.second_level(*raw, *address);
                 }
             }
         }
         fence(Acquire);
+    }
+
+    /// What the group that `entry` names has for an address.
+    #[inline]
+    fn second_level<R: RawWidth>(&self, entry: R, address: u32) -> R {
+        R::from_raw(self.second[cell(entry.to_raw(), address)].load(Relaxed))
     }
 
     /// The value of the first address of a group. For the writer's thread.
@@ -147,7 +143,7 @@ impl Table {
     /// Fills a group that no reader can reach.
     pub(super) fn fill_group(&self, group: u16, raw: u16) {
         let start = cell(group, 0);
-        for entry in &self.second[start..start + 256] {
+        for entry in &self.second[start..start + CELLS] {
             entry.store(raw, Relaxed);
         }
     }
@@ -177,10 +173,12 @@ impl Table {
     }
 }
 
-/// 1 if a first-level entry names a group, else 0.
+/// A bit for each of up to 64 first-level entries that names a group, from the lowest.
 #[inline]
-fn is_group(entry: u16) -> u16 {
-    entry >> 15
+fn which_are_groups<R: RawWidth>(entries: &[R]) -> u64 {
+    bits::which(entries, R::from_raw(0), |eight| {
+        i16x8::new(eight.map(|entry| entry.to_raw() as i16)).to_bitmask()
+    })
 }
 
 /// The first-level index of an address.
@@ -192,7 +190,7 @@ fn slot_of(address: u32) -> usize {
 /// The second-level index of an address in the group that `entry` names, with or without `GROUP`.
 #[inline]
 fn cell(entry: u16, address: u32) -> usize {
-    usize::from(entry & !GROUP) << 8 | (address & 0xff) as usize
+    usize::from(entry & !GROUP) * CELLS + (address & 0xff).min(CELLS as u32 - 1) as usize
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The 32 bits of an entry.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use wide::i32x8;
+
+use crate::bits;
+use crate::sync::{AtomicU32, Ordering, size};
 
 /// What the addresses of an entry have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +39,17 @@ const NEXT: u32 = 2;
 const DEEPER: u32 = (GROUP | LINE) >> NEXT;
 
 /// The raw values' own cells come first, as many as there can be.
-const RAW_CELLS: u32 = 1 << 15;
+const RAW_CELLS: u32 = size(1 << 15, 256) as u32;
 /// Then the groups.
 const GROUPS_AT: u32 = RAW_CELLS;
 /// Then the lines' own.
-const LINES_AT: u32 = 1 << 24;
+const LINES_AT: u32 = size(1 << 24, 512) as u32;
 /// All of them: a power of two.
-pub(super) const CELLS: usize = 1 << 25;
+pub(super) const CELLS: usize = size(1 << 25, 1024);
 /// The most groups that there are cells for.
 pub(super) const MAX_GROUPS: u32 = (LINES_AT - GROUPS_AT) / 256;
 /// The most lines.
-pub(super) const MAX_LINES: u32 = 1 << 19;
+pub(super) const MAX_LINES: u32 = size(1 << 19, 8) as u32;
 
 /// The first of a group's 256 cells.
 pub(super) fn first_cell(group: u32) -> u32 {
@@ -81,7 +82,7 @@ impl Entry {
     pub(super) fn node(self) -> Node {
         let now = self.promoted();
         if now.is_group() {
-            Node::Group((now.cell() - GROUPS_AT) / 256)
+            Node::Group((now.cell() as u32 - GROUPS_AT) / 256)
         } else if now.is_line() {
             Node::Line(now.line() as u32)
         } else {
@@ -126,17 +127,9 @@ impl Entry {
     /// A bit for each entry of which `kind` leaves the top bit set.
     #[inline]
     fn which(entries: &[Self], kind: impl Fn(i32x8) -> i32x8) -> u64 {
-        let (eights, rest) = entries.as_chunks::<8>();
-        let mut last = [Self::NONE; 8];
-        for (to, entry) in last.iter_mut().zip(rest) {
-            *to = *entry;
-        }
-        let of_eight = |eight: &[Self; 8]| kind(i32x8::new(eight.map(|e| e.0 as i32))).to_bitmask();
-        let mut bits = 0;
-        for (place, eight) in eights.iter().chain([&last]).enumerate().take(8) {
-            bits |= u64::from(of_eight(eight)) << (8 * place);
-        }
-        bits
+        bits::which(entries, Self::NONE, |eight| {
+            kind(i32x8::new(eight.map(|entry| entry.0 as i32))).to_bitmask()
+        })
     }
 
     #[inline]
@@ -167,16 +160,17 @@ impl Entry {
         Self(self.0 & !DEEPER | (self.0 & DEEPER) << NEXT)
     }
 
-    /// The index of the cell where an address with `byte` goes on: in a group, the byte's; of
-    /// anything else, its own.
+    /// Moves on to the cell of a byte, the low one of `byte`, if this is a group.
     #[inline]
-    pub(super) fn next_cell(self, byte: u32) -> u32 {
+    pub(super) fn advance(&mut self, byte: u32) {
         let if_group = (self.0 as i32 >> 31) as u32;
-        (self.0 | byte & 0xff & if_group) & (CELLS as u32 - 1)
+        self.0 |= byte & 0xff & if_group;
     }
 
-    fn cell(self) -> u32 {
-        self.0 & (CELLS as u32 - 1)
+    /// The index of the cell: a group's first or the one advanced to, or anything else's own.
+    #[inline]
+    pub(super) fn cell(self) -> usize {
+        self.0 as usize % CELLS
     }
 
     /// The number of a line.
@@ -218,11 +212,16 @@ mod tests {
 
     #[test]
     fn a_groups_cells_and_everything_elses_own() {
-        let group = Entry::new(Node::Group(MAX_GROUPS - 1), 32);
-        assert_eq!(group.next_cell(0x1fe), LINES_AT - 2);
-        assert_eq!(Entry::leaf(7).next_cell(0xfe), 7);
-        let line = Entry::new(Node::Line(MAX_LINES - 1), 32);
-        assert_eq!(line.next_cell(0xfe), LINES_AT + MAX_LINES - 1);
+        let cell = |node, byte| {
+            let mut entry = Entry::new(node, 32);
+            entry.advance(byte);
+            entry.cell()
+        };
+        let lines_at = LINES_AT as usize;
+        assert_eq!(cell(Node::Group(MAX_GROUPS - 1), 0x1fe), lines_at - 2);
+        assert_eq!(cell(Node::Leaf(7), 0xfe), 7);
+        let last = MAX_LINES - 1;
+        assert_eq!(cell(Node::Line(last), 0xfe), lines_at + last as usize);
         assert_eq!(first_cell(MAX_GROUPS), LINES_AT);
     }
 }

@@ -1,13 +1,12 @@
 //! A line: one cache line that tells apart up to 16 ranges of a stage's 16 bits.
 
 use std::array;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU16, AtomicU64};
-
 use wide::{i8x16, i16x16};
-use zerocopy::{FromZeros, transmute};
+use zerocopy::transmute;
 
 use super::entry::Node;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{AtomicU16, AtomicU64};
 
 /// The most runs of a line.
 pub(super) const RUNS: usize = 16;
@@ -18,7 +17,8 @@ const SIGN: u16 = 0x8000;
 
 /// A run is a range of keys with one value. Ends never change once readers can reach the line;
 /// values do.
-#[derive(Debug, FromZeros)]
+#[derive(Debug)]
+#[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
 #[repr(C, align(64))]
 pub(super) struct Line {
     /// The last key of each run, ascending, four to a word, each xor [`SIGN`]. Behind the last
@@ -26,6 +26,16 @@ pub(super) struct Line {
     ends: [AtomicU64; RUNS / 4],
     /// A raw value, or `CHILD`.
     values: [AtomicU16; RUNS],
+}
+
+#[cfg(loom)]
+impl crate::sync::Zeroed for Line {
+    fn new_zeroed() -> Self {
+        Self {
+            ends: array::from_fn(|_| AtomicU64::new(0)),
+            values: array::from_fn(|_| AtomicU16::new(0)),
+        }
+    }
 }
 
 impl Line {
@@ -206,6 +216,7 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::zeroed;
 
     fn runs(list: &[(u16, u16)]) -> Runs {
         let last = list[list.len() - 1].0;
@@ -218,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_key_finds_its_run() {
-        let line: Box<Line> = Line::new_box_zeroed().unwrap();
+        let [line] = *zeroed::<Line, 1>().unwrap();
         for count in 1..=RUNS as u16 {
             // Ends on both sides of the sign bit.
             let list: Vec<_> = (1..=count)
@@ -255,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_child_is_told_from_a_value() {
-        let line: Box<Line> = Line::new_box_zeroed().unwrap();
+        let [line] = *zeroed::<Line, 1>().unwrap();
         let mut list = Runs::one(0, u16::MAX, Node::Leaf(5));
         list.cut(7, 7);
         list.replace(7, Node::Line(3));

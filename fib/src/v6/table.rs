@@ -1,18 +1,16 @@
 //! What readers look into: directory, groups and lines.
 
-use std::array;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, fence};
-
-use zerocopy::FromZeros;
-
 use super::entry::{CELLS, Entry, MAX_LINES, Node, first_cell};
 use super::line::{Line, RUNS, Runs};
 use super::place::Place;
+use crate::bits::places;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{AtomicU32, fence, size, zeroed};
 use crate::{FibError, RawWidth};
+use std::array;
 
 /// One entry for each /24.
-const DIRECTORY: usize = 1 << 24;
+const DIRECTORY: usize = size(1 << 24, 2);
 const LINES: usize = MAX_LINES as usize;
 /// Entries of a group.
 pub(super) const GROUP: usize = 256;
@@ -25,7 +23,7 @@ pub(super) const FIRST_STAGE: u8 = 32;
 /// for each.
 const CHUNK: usize = u64::BITS as usize;
 /// Fewer addresses than this are faster looked up one by one.
-const FEW: usize = 6;
+const FEW: usize = size(6, 1);
 
 /// The arrays are of fixed size, not slices, so that the compiler sees every index in bounds.
 #[derive(Debug)]
@@ -49,14 +47,12 @@ impl Table {
 
     /// An empty table. Zeroed memory comes from the system unallocated, so this touches nothing.
     pub(super) fn new() -> Result<Self, FibError> {
-        let no_memory = |part, bytes| move |_| FibError::OutOfMemory { part, bytes };
+        let no_memory = |part, bytes| FibError::OutOfMemory { part, bytes };
         Ok(Self {
-            directory: FromZeros::new_box_zeroed()
-                .map_err(no_memory("directory", Self::DIRECTORY_BYTES))?,
-            cells: FromZeros::new_box_zeroed().map_err(no_memory("groups", Self::CELLS_BYTES))?,
-            lines: FromZeros::new_box_zeroed().map_err(no_memory("lines", Self::LINES_BYTES))?,
-            children: FromZeros::new_box_zeroed()
-                .map_err(no_memory("lines' children", Self::ALL_CHILDREN_BYTES))?,
+            directory: zeroed().ok_or(no_memory("directory", Self::DIRECTORY_BYTES))?,
+            cells: zeroed().ok_or(no_memory("groups", Self::CELLS_BYTES))?,
+            lines: zeroed().ok_or(no_memory("lines", Self::LINES_BYTES))?,
+            children: zeroed().ok_or(no_memory("lines' children", Self::ALL_CHILDREN_BYTES))?,
         })
     }
 
@@ -213,12 +209,11 @@ impl Table {
     #[inline]
     fn step<const SHIFT: u32>(&self, entries: &mut [Entry], words: &[u32]) -> Entry {
         // Two loops, because the compiler makes vectors of the first.
-        let mut cells = [0; CHUNK];
-        for ((cell, entry), word) in cells.iter_mut().zip(&*entries).zip(words) {
-            *cell = entry.next_cell(word >> SHIFT);
+        for (entry, word) in entries.iter_mut().zip(words) {
+            entry.advance(word >> SHIFT);
         }
-        for (entry, &cell) in entries.iter_mut().zip(&cells) {
-            *entry = Entry::load(&self.cells[cell as usize % CELLS], Relaxed);
+        for entry in &mut *entries {
+            *entry = Entry::load(&self.cells[entry.cell()], Relaxed);
         }
         fence(Acquire);
         Entry::all(entries)
@@ -226,10 +221,9 @@ impl Table {
 
     #[inline]
     fn cell(&self, group: Entry, byte: u8) -> Entry {
-        Entry::load(
-            &self.cells[group.next_cell(byte.into()) as usize % CELLS],
-            Acquire,
-        )
+        let mut at = group;
+        at.advance(byte.into());
+        Entry::load(&self.cells[at.cell()], Acquire)
     }
 
     /// What a line has for a key.
@@ -297,7 +291,7 @@ impl Table {
     /// Writes the cell of its own for a raw value or a line, and returns its index.
     pub(super) fn own_cell(&self, node: Node) -> usize {
         let entry = Entry::new(node, FIRST_STAGE);
-        let cell = entry.next_cell(0) as usize;
+        let cell = entry.cell();
         entry.store(&self.cells[cell], Relaxed);
         cell
     }
@@ -318,17 +312,6 @@ impl Table {
     pub(super) fn run_of(&self, line: u32, key: u16) -> usize {
         self.lines[line as usize].find(key).0
     }
-}
-
-/// The numbers of the bits that are set.
-#[inline]
-fn places(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let place = bits.trailing_zeros() as usize;
-        let some = bits != 0;
-        bits &= bits.wrapping_sub(1);
-        some.then_some(place)
-    })
 }
 
 /// The directory's index of an address.
