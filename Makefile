@@ -24,9 +24,10 @@ build: deps ## Builds the release binaries.
 demo: build ## Two nodes, four pods: ping and TCP in every mode and encapsulation, as a table.
 	$(TARGET_DIR)/release/demo $(ARGS)
 
-test: deps ## Unit, property and end-to-end tests.
+test: deps ## Unit, property and end-to-end tests, and the models of the FIB.
 	$(CARGO) build --release -p shunt-switch --bins
 	$(CARGO) test --workspace --no-fail-fast
+	RUSTFLAGS="$(RUSTFLAGS) --cfg loom" $(CARGO) test -p shunt-fib --release --test loom --target-dir $(TARGET_DIR)/loom
 
 bench: deps ## Benchmarks.
 	$(CARGO) bench -p shunt-bench
