@@ -79,8 +79,9 @@ impl Table {
             }
             return;
         }
-        // Load and store and nothing else, several a turn: which entries name groups is found
-        // afterwards, in vectors.
+        // A load and a store for each address and nothing else, several a turn: so much the more
+        // cache misses a core finds to begin while it waits. Whether an entry names a group is
+        // found afterwards, in vectors.
         const TURN: usize = 8;
         let (turns, rest) = addresses.as_chunks::<TURN>();
         let (raw_turns, raw_rest) = raw.as_chunks_mut::<TURN>();
@@ -93,6 +94,16 @@ impl Table {
             *raw = R::from_raw(self.first[slot_of(*address)].load(Relaxed));
         }
         fence(Acquire);
+        let any = raw.iter().fold(0, |any, raw| any | raw.to_raw());
+        if any & GROUP != 0 {
+            self.walk_groups(addresses, raw);
+        }
+    }
+
+    /// The second pass of a lookup: replaces what names a group by the group's value for the
+    /// address. Not inlined, so that the first pass has the registers for itself.
+    #[inline(never)]
+    fn walk_groups<R: RawWidth>(&self, addresses: &[u32], raw: &mut [R]) {
         for (addresses, raw) in addresses.chunks(CHUNK).zip(raw.chunks_mut(CHUNK)) {
             let groups = which_are_groups(raw);
             if groups.count_ones() as usize == raw.len() {
