@@ -100,10 +100,14 @@ pub enum Request {
     },
     /// Answer: [`Reply::Routes`], in address order.
     RouteList,
-    /// Which route an address takes. Answer: [`Reply::Route`].
+    /// Which route a destination takes. Answer: [`Reply::Route`]; refused as
+    /// [`ErrorCode::NotFound`] when there is nothing to show.
     RouteGet {
-        /// The destination.
-        address: IpAddr,
+        /// The destination: a prefix, or an address as the prefix of its full length.
+        prefix: IpNet,
+        /// Also tell the routes inside the prefix, this many at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        covered: Option<u32>,
     },
     /// Answer: [`Reply::Fdb`].
     FdbList,
@@ -126,7 +130,7 @@ pub enum Reply {
     /// To [`Request::RouteList`].
     Routes(Vec<RouteInfo>),
     /// To [`Request::RouteGet`].
-    Route(RouteInfo),
+    Route(RouteLookup),
     /// To [`Request::FdbList`].
     Fdb(Vec<FdbEntry>),
     /// To [`Request::NeighList`].
@@ -318,6 +322,30 @@ pub struct RouteInfo {
     pub mtu: Option<u32>,
     /// `reachable`, `incomplete` (being resolved), or `unreachable`.
     pub state: String,
+}
+
+/// The routes around a destination, and inside it, as the FIB has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteLookup {
+    /// The destination, its host bits cleared.
+    pub prefix: IpNet,
+    /// The route in use: the longest that covers all of the destination. `None` when there are
+    /// only routes inside it.
+    pub route: Option<RouteInfo>,
+    /// The shorter routes that cover the destination, from the longest to the shortest.
+    pub covering: Vec<RouteInfo>,
+    /// The routes inside the destination; `None` when they were not asked for.
+    pub covered: Option<CoveredRoutes>,
+}
+
+/// The routes inside a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoveredRoutes {
+    /// The first ones, by address, then from the shorter to the longer, without a route of the
+    /// prefix itself.
+    pub routes: Vec<RouteInfo>,
+    /// How many more there are.
+    pub more: u64,
 }
 
 /// An entry of the MAC table (L2 mode).

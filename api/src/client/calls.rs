@@ -1,13 +1,11 @@
 //! A method per request, which unpacks the one reply it can have.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::{Client, ClientError};
 use crate::{
-    FdbEntry, NeighbourEntry, PortInfo, PortSpec, Reply, Request, RouteInfo, RouteSpec,
-    StatsReport, StatusReport,
+    FdbEntry, NeighbourEntry, PortInfo, PortSpec, Reply, Request, RouteInfo, RouteLookup,
+    RouteSpec, StatsReport, StatusReport,
 };
 
 impl Client {
@@ -67,12 +65,17 @@ impl Client {
         }
     }
 
-    /// The route that an address takes.
+    /// The route that a destination takes, and those around it; with `covered`, also those inside
+    /// it, this many at most.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub fn route_get(&mut self, address: IpAddr) -> Result<RouteInfo, ClientError> {
-        match self.call(&Request::RouteGet { address })? {
+    pub fn route_get(
+        &mut self,
+        prefix: IpNet,
+        covered: Option<u32>,
+    ) -> Result<RouteLookup, ClientError> {
+        match self.call(&Request::RouteGet { prefix, covered })? {
             Reply::Route(route) => Ok(route),
             other => Err(self.mismatch(&other)),
         }

@@ -82,7 +82,10 @@ fn every_call_unpacks_its_own_reply() {
     let route = r#"{"prefix":"10.0.0.0/8","to":null,"origin":"api","port":null,"encap":"local",
                     "neighbour":null,"mtu":null,"state":"reachable"}"#;
     let route = route.replace('\n', " ");
-    let one = format!("{{\"is\":\"route\",\"of\":{route}}}\n");
+    let one = format!(
+        "{{\"is\":\"route\",\"of\":{{\"prefix\":\"10.0.0.1/32\",\"route\":{route},\
+         \"covering\":[],\"covered\":null}}}}\n"
+    );
     let many = format!("{{\"is\":\"routes\",\"of\":[{route}]}}\n");
     let stats = serde_json::to_string(&Reply::Stats(Default::default())).unwrap() + "\n";
     let status = r#"{"is":"status","of":{"version":"1","pid":1,"mode":"l3","node":"10.0.0.1",
@@ -122,13 +125,10 @@ fn every_call_unpacks_its_own_reply() {
         .unwrap();
     client.route_del(prefix).unwrap();
     assert_eq!(client.route_list().unwrap().len(), 1);
-    assert_eq!(
-        client
-            .route_get("10.0.0.1".parse().unwrap())
-            .unwrap()
-            .prefix,
-        prefix
-    );
+    let found = client
+        .route_get("10.0.0.1/32".parse().unwrap(), None)
+        .unwrap();
+    assert_eq!(found.route.map(|route| route.prefix), Some(prefix));
     assert_eq!(client.fdb_list().unwrap()[0].age, Some(3));
     assert!(client.neigh_list().unwrap().is_empty());
     assert_eq!(client.stats().unwrap().received, 0);

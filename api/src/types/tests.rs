@@ -125,8 +125,18 @@ fn requests_have_their_form() {
         ),
         (Request::RouteList, json!({"do": "route-list"})),
         (
-            Request::RouteGet { address: via },
-            json!({"do": "route-get", "address": "192.168.50.2"}),
+            Request::RouteGet {
+                prefix: prefix(),
+                covered: None,
+            },
+            json!({"do": "route-get", "prefix": "10.244.2.0/24"}),
+        ),
+        (
+            Request::RouteGet {
+                prefix: prefix(),
+                covered: Some(100),
+            },
+            json!({"do": "route-get", "prefix": "10.244.2.0/24", "covered": 100}),
         ),
         (Request::FdbList, json!({"do": "fdb-list"})),
         (Request::NeighList, json!({"do": "neigh-list"})),
@@ -157,7 +167,10 @@ fn requests_that_are_not_understood_are_refused() {
         r#"{"do":"route-add","prefix":"10.0.0.0/33","to":"blackhole"}"#,
         r#"{"do":"route-add","prefix":"10.0.0.0/8","to":"heaven"}"#,
         r#"{"do":"route-add","prefix":"10.0.0.0/8","to":{"node":{"via":"10.0.0.1"}}}"#,
-        r#"{"do":"route-get","address":"10.0.0.0/8"}"#,
+        r#"{"do":"route-get"}"#,
+        r#"{"do":"route-get","prefix":"10.0.0.1"}"#,
+        r#"{"do":"route-get","prefix":"10.0.0.0/8","covered":-1}"#,
+        r#"{"do":"route-get","prefix":"10.0.0.0/8","limit":1}"#,
     ] {
         assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
     }
@@ -166,6 +179,16 @@ fn requests_that_are_not_understood_are_refused() {
 #[test]
 fn replies_survive_the_line() {
     let drops = BTreeMap::from([("no_route".to_owned(), u64::MAX)]);
+    let route = RouteInfo {
+        prefix: prefix(),
+        to: Some(RouteTarget::Blackhole),
+        origin: "api".to_owned(),
+        port: None,
+        encap: "-".to_owned(),
+        neighbour: None,
+        mtu: None,
+        state: "reachable".to_owned(),
+    };
     let replies = [
         Reply::Done,
         Reply::Ports(vec![PortInfo {
@@ -180,15 +203,20 @@ fn replies_survive_the_line() {
             addresses: vec!["10.244.1.2".parse().unwrap()],
             state: "up\nand \"quoted\"".to_owned(),
         }]),
-        Reply::Route(RouteInfo {
+        Reply::Route(RouteLookup {
             prefix: prefix(),
-            to: Some(RouteTarget::Blackhole),
-            origin: "api".to_owned(),
-            port: None,
-            encap: "-".to_owned(),
-            neighbour: None,
-            mtu: None,
-            state: "reachable".to_owned(),
+            route: Some(route.clone()),
+            covering: vec![route.clone()],
+            covered: None,
+        }),
+        Reply::Route(RouteLookup {
+            prefix: prefix(),
+            route: None,
+            covering: vec![],
+            covered: Some(CoveredRoutes {
+                routes: vec![route],
+                more: u64::MAX,
+            }),
         }),
         Reply::Routes(vec![]),
         Reply::Fdb(vec![FdbEntry {

@@ -127,11 +127,8 @@ pub enum RouteCommand {
     },
     /// List the routes
     List,
-    /// Show the route that an address takes
-    Get {
-        /// The destination
-        address: IpAddr,
-    },
+    /// Show the route that an address or a prefix takes, and the shorter ones that cover it
+    Get(RouteGet),
 }
 
 /// `shunt route add`.
@@ -157,6 +154,20 @@ pub struct RouteAdd {
     /// Drop what goes there
     #[arg(long)]
     pub blackhole: bool,
+}
+
+/// `shunt route get`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RouteGet {
+    /// The destination: an address, or a prefix for the longest route that covers all of it
+    #[arg(value_name = "ADDRESS|PREFIX", value_parser = destination)]
+    pub prefix: IpNet,
+    /// List the routes inside the prefix too
+    #[arg(long)]
+    pub covered: bool,
+    /// With --covered: list this many at most
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "covered")]
+    pub limit: u32,
 }
 
 /// `--encap`.
@@ -199,7 +210,10 @@ impl Command {
             Self::Route(RouteCommand::Add(route)) => Request::RouteAdd(route.into()),
             Self::Route(RouteCommand::Del { prefix }) => Request::RouteDel { prefix },
             Self::Route(RouteCommand::List) => Request::RouteList,
-            Self::Route(RouteCommand::Get { address }) => Request::RouteGet { address },
+            Self::Route(RouteCommand::Get(get)) => Request::RouteGet {
+                prefix: get.prefix,
+                covered: get.covered.then_some(get.limit),
+            },
             Self::Fdb(FdbCommand::List) => Request::FdbList,
             Self::Neigh(NeighCommand::List) => Request::NeighList,
             Self::Stats => Request::Stats,
@@ -275,6 +289,17 @@ impl From<EncapArg> for Encap {
 fn prefix(text: &str) -> Result<IpNet, String> {
     text.parse()
         .map_err(|_| "not an IP prefix: write one such as 10.244.2.0/24".to_owned())
+}
+
+/// An address stands for the prefix of its full length.
+fn destination(text: &str) -> Result<IpNet, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => text.parse().map_err(|_| {
+            "neither an IP address nor a prefix: write one such as 10.244.2.7 or 10.244.2.0/24"
+                .to_owned()
+        }),
+    }
 }
 
 /// The daemon may run in another directory, so a relative path is made absolute here.

@@ -50,7 +50,7 @@ pub fn ask(
         Reply::Done => return Ok(()),
         Reply::Ports(ports) => render::ports(ports),
         Reply::Routes(routes) => render::routes(routes),
-        Reply::Route(route) => render::routes(std::slice::from_ref(route)),
+        Reply::Route(found) => render::route(found),
         Reply::Fdb(entries) => render::fdb(entries),
         Reply::Neighbours(entries) => render::neighbours(entries),
         Reply::Stats(report) => {

@@ -5,6 +5,7 @@ mod attach;
 mod daemon;
 mod error;
 mod learn;
+mod lookup;
 mod pods;
 mod ports;
 mod report;

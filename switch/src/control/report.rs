@@ -26,7 +26,9 @@ impl Daemon {
             Request::RouteAdd(spec) => done(self.route_add(spec, Origin::Api)),
             Request::RouteDel { prefix } => done(self.route_del(prefix)),
             Request::RouteList => Ok(Reply::Routes(self.route_list())),
-            Request::RouteGet { address } => self.route_get(address).map(Reply::Route),
+            Request::RouteGet { prefix, covered } => {
+                self.route_get(prefix, covered).map(Reply::Route)
+            }
             Request::FdbList => Ok(Reply::Fdb(self.fdb_list())),
             Request::NeighList => Ok(Reply::Neighbours(self.neigh_list())),
             Request::Stats => self.stats().map(Reply::Stats),

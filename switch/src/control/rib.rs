@@ -136,6 +136,28 @@ impl Rib {
         Some((prefix, self.routes.get(&prefix)?))
     }
 
+    /// The routes that cover all of `prefix`, its own included, from the longest, which is the one
+    /// in use, to the shortest. As the FIB has them, so without those not installed yet.
+    pub(crate) fn covering(&self, prefix: Ipv4Net) -> impl Iterator<Item = (Ipv4Net, &Route)> {
+        self.named(self.fib.covering(prefix.trunc()))
+    }
+
+    /// The routes inside `prefix`, without its own, by address, then from the shorter to the
+    /// longer. As the FIB has them.
+    pub(crate) fn inside(&self, prefix: Ipv4Net) -> impl Iterator<Item = (Ipv4Net, &Route)> {
+        let prefix = prefix.trunc();
+        self.named(self.fib.covered(prefix))
+            .filter(move |(inside, _)| *inside != prefix)
+    }
+
+    /// The FIB's routes as they are here.
+    fn named(
+        &self,
+        found: impl Iterator<Item = (Ipv4Net, NextHopIndex)>,
+    ) -> impl Iterator<Item = (Ipv4Net, &Route)> {
+        found.filter_map(|(prefix, _)| Some((prefix, self.routes.get(&prefix)?)))
+    }
+
     /// The prefixes that lead to a local port.
     pub(crate) fn through(&self, port: PortId) -> Vec<Ipv4Net> {
         let leads = |key: HopKey| match key {

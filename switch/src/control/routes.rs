@@ -108,24 +108,6 @@ impl Daemon {
             .collect()
     }
 
-    /// The route that an address takes.
-    pub(super) fn route_get(&mut self, address: IpAddr) -> Result<RouteInfo, ApiError> {
-        let IpAddr::V4(v4) = address else {
-            return Err(no_ipv6(address));
-        };
-        match self
-            .rib
-            .lookup(v4)
-            .map(|(prefix, route)| (prefix, route.clone()))
-        {
-            Some((prefix, route)) => Ok(self.describe(prefix, &route)),
-            None => Err(refuse(
-                ErrorCode::NotFound,
-                format!("no route to {address}"),
-            )),
-        }
-    }
-
     /// Makes the kernel find the way to a remote node, if that is not known.
     pub(super) fn ask_node(&mut self, via: Ipv4Addr) {
         let Some(mirror) = &mut self.mirror else {
@@ -341,7 +323,8 @@ impl Daemon {
         Ok(())
     }
 
-    fn describe(&mut self, prefix: Ipv4Net, route: &Route) -> RouteInfo {
+    /// A route with its next hop, as it stands.
+    pub(super) fn describe(&mut self, prefix: Ipv4Net, route: &Route) -> RouteInfo {
         let hop = self.next_hop(route.key);
         let encap = match route.key {
             HopKey::Pod { .. } | HopKey::Port(_) | HopKey::Connected => "local",
@@ -408,7 +391,8 @@ fn dscp(dscp: Dscp) -> DscpPolicy {
     }
 }
 
-fn v4(prefix: IpNet) -> Result<Ipv4Net, ApiError> {
+/// The prefix with its host bits cleared; IPv6 is refused.
+pub(super) fn v4(prefix: IpNet) -> Result<Ipv4Net, ApiError> {
     match prefix {
         IpNet::V4(prefix) => Ok(prefix.trunc()),
         IpNet::V6(_) => Err(no_ipv6(prefix)),

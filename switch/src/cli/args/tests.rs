@@ -38,6 +38,10 @@ fn every_command_becomes_its_request() {
             },
         })
     };
+    let get = |prefix: &str, covered| Request::RouteGet {
+        prefix: prefix.parse().unwrap(),
+        covered,
+    };
     for (line, expected) in [
         (
             "port del pod1",
@@ -86,7 +90,17 @@ fn every_command_becomes_its_request() {
         ),
         ("route del 10.244.2.0/24", Request::RouteDel { prefix }),
         ("route list", Request::RouteList),
-        ("route get 192.168.50.2", Request::RouteGet { address: via }),
+        ("route get 10.244.2.7", get("10.244.2.7/32", None)),
+        ("route get fd00::7", get("fd00::7/128", None)),
+        ("route get 10.244.2.0/24", get("10.244.2.0/24", None)),
+        (
+            "route get 10.244.2.0/24 --covered",
+            get("10.244.2.0/24", Some(100)),
+        ),
+        (
+            "route get --limit 7 --covered 10.244.2.0/24",
+            get("10.244.2.0/24", Some(7)),
+        ),
         ("fdb list", Request::FdbList),
         ("neigh list", Request::NeighList),
         ("stats", Request::Stats),
@@ -229,6 +243,17 @@ fn wrong_usage_is_refused_with_exit_code_2() {
             "--vtep-mac",
         ),
         ("route get nowhere", ValueValidation, "nowhere"),
+        ("route get 10.0.0.0/33", ValueValidation, "10.244.2.0/24"),
+        (
+            "route get 10.0.0.0/8 --limit 7",
+            MissingRequiredArgument,
+            "--covered",
+        ),
+        (
+            "route get 10.0.0.0/8 --covered --limit many",
+            ValueValidation,
+            "--limit",
+        ),
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.kind(), kind, "{line}: {error}");

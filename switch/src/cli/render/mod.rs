@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use comfy_table::{Table, presets};
 use shunt_api::{FdbEntry, NeighbourEntry, PortInfo, PortRole, RouteInfo, RouteTarget};
-use shunt_api::{PortKind, StatusReport};
+use shunt_api::{PortKind, RouteLookup, StatusReport};
 
 pub(super) use stats::stats;
 
@@ -84,6 +84,34 @@ pub(super) fn routes(routes: &[RouteInfo]) -> String {
         ]);
     }
     finish(table)
+}
+
+/// The route in use, then those around it, then those inside.
+pub(super) fn route(found: &RouteLookup) -> String {
+    let prefix = found.prefix;
+    let mut parts = vec![match &found.route {
+        Some(route) => routes(std::slice::from_ref(route)),
+        None => format!("no route covers all of {prefix}"),
+    }];
+    if !found.covering.is_empty() {
+        parts.push(format!("also covered by:\n{}", routes(&found.covering)));
+    }
+    if let Some(covered) = &found.covered {
+        let more = match covered.more {
+            0 => String::new(),
+            more => format!("{more} more: raise --limit to see them"),
+        };
+        let listed = match covered.routes.as_slice() {
+            [] if covered.more == 0 => format!("no routes inside {prefix}"),
+            [] => format!("inside {prefix}: {more}"),
+            inside => {
+                let text = format!("inside {prefix}:\n{}\n{more}", routes(inside));
+                text.trim_end().to_owned()
+            }
+        };
+        parts.push(listed);
+    }
+    parts.join("\n\n")
 }
 
 pub(super) fn fdb(entries: &[FdbEntry]) -> String {

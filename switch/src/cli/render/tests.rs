@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use shunt_api::{Encap, MacAddr, PortStats, StatsReport};
+use shunt_api::{CoveredRoutes, Encap, MacAddr, PortStats, StatsReport};
 
 use super::*;
 
@@ -119,6 +119,85 @@ fn lists_routes() {
     assert_eq!(cells[2][1], "port pod1");
     assert_eq!(cells[3][1..6], ["blackhole", "vxlan", "-", "-", "-"]);
     assert_eq!(cells[4][1], "-");
+}
+
+#[test]
+fn a_route_is_shown_with_those_around_and_inside() {
+    let info = |prefix: &str| RouteInfo {
+        prefix: prefix.parse().unwrap(),
+        to: Some(RouteTarget::Blackhole),
+        origin: "api".to_owned(),
+        port: None,
+        encap: "blackhole".to_owned(),
+        neighbour: None,
+        mtu: None,
+        state: "reachable".to_owned(),
+    };
+    let bare = RouteLookup {
+        prefix: "10.244.0.0/16".parse().unwrap(),
+        route: Some(info("10.244.0.0/16")),
+        covering: vec![],
+        covered: None,
+    };
+    assert_eq!(route(&bare), routes(&[info("10.244.0.0/16")]));
+
+    let inside = |prefixes: &[&str], more| {
+        let routes = prefixes.iter().map(|prefix| info(prefix)).collect();
+        Some(CoveredRoutes { routes, more })
+    };
+    let full = RouteLookup {
+        covering: vec![info("10.0.0.0/8"), info("0.0.0.0/0")],
+        covered: inside(&["10.244.1.0/24", "10.244.1.7/32"], 3),
+        ..bare.clone()
+    };
+    let text = route(&full);
+    let firsts: Vec<_> = cells(&text)
+        .into_iter()
+        .map(|row| row.first().copied().unwrap_or_default())
+        .collect();
+    assert_eq!(
+        firsts,
+        [
+            "PREFIX",
+            "10.244.0.0/16",
+            "",
+            "also covered by:",
+            "PREFIX",
+            "10.0.0.0/8",
+            "0.0.0.0/0",
+            "",
+            "inside 10.244.0.0/16:",
+            "PREFIX",
+            "10.244.1.0/24",
+            "10.244.1.7/32",
+            "3 more: raise --limit to see them"
+        ],
+        "{text}"
+    );
+
+    let ending = |covered| {
+        let found = RouteLookup {
+            covered,
+            ..bare.clone()
+        };
+        route(&found).lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(ending(inside(&[], 0)), "no routes inside 10.244.0.0/16");
+    let hidden = "inside 10.244.0.0/16: 3 more: raise --limit to see them";
+    assert_eq!(ending(inside(&[], 3)), hidden);
+    let complete = ending(inside(&["10.244.1.0/24"], 0));
+    assert!(complete.starts_with("10.244.1.0/24"), "{complete}");
+
+    let uncovered = RouteLookup {
+        route: None,
+        covered: inside(&["10.244.1.0/24"], 0),
+        ..bare
+    };
+    let text = route(&uncovered);
+    assert!(
+        text.starts_with("no route covers all of 10.244.0.0/16\n"),
+        "{text}"
+    );
 }
 
 #[test]
