@@ -152,8 +152,21 @@ fn from_file_and_command_line() -> Result<()> {
     for prefix in ["10.244.66.0/24", "10.244.67.0/24", "10.244.1.13"] {
         assert!(routes.contains(prefix), "{routes}");
     }
+    let found = command("route get 10.244.0.0/16 --covered")?;
+    assert!(
+        found.contains("no route covers all of 10.244.0.0/16"),
+        "{found}"
+    );
+    assert!(
+        found.contains("10.244.67.0/24") && found.contains("10.244.1.13/32"),
+        "{found}"
+    );
     command("route del 10.244.67.0/24")?;
     assert!(!command("route list")?.contains("10.244.67.0/24"));
+    let nowhere = ["--socket", socket, "route", "get", "10.244.67.1"];
+    let (status, output) = shunt(&node.netns, &nowhere)?;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("no route to 10.244.67.1"), "{output}");
     let (status, output) = shunt(&node.netns, &["--socket", socket, "port", "del", "a9"])?;
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("a9"), "{output}");
