@@ -44,7 +44,7 @@ pub enum FibError {
         pool: &'static str,
         /// The configured number.
         limit: u32,
-        /// In use.
+        /// In use, with those that this insertion had taken before it failed; they are given back.
         used: u32,
         /// Retired, but a reader may still be looking into them.
         held: u32,

@@ -19,7 +19,7 @@ pub struct ReaderLimits {
     pub(crate) reclaim_wait: Duration,
 }
 
-/// An address family: [`V4`](crate::v4::V4). Its value is what the writer keeps beside the routes:
+/// An address family: [`V4`](crate::v4::V4) or [`V6`](crate::v6::V6). Its value is what the writer keeps beside the routes:
 /// which parts of the structure are in use.
 ///
 /// A table knows nothing of the route of length 0, the default route, which is held apart: 0 is

@@ -3,9 +3,11 @@
 //! One writer changes a table in place while many readers look addresses up without a lock, an
 //! allocation or a wait. The crate does no I/O and knows nothing of what a next hop is: it maps
 //! prefixes to a [`NextHopIndex`], and the caller keeps the table of next hops. The default route is
-//! one word beside the table: it takes no memory and changes for all addresses at once.
+//! one word beside the table: it takes no memory and changes for all addresses at once. A batch
+//! during which it changes is looked up again.
 //!
 //! - [`Fib4Writer`] and [`Fib4Reader`]: IPv4, in [`v4`], a DIR-24-8 table.
+//! - [`Fib6Writer`] and [`Fib6Reader`]: IPv6, in [`v6`], a multi-bit trie.
 //!
 //! ```
 //! use shunt_fib::{Fib4Config, Fib4Writer, NextHopIndex};

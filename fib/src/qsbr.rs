@@ -152,7 +152,9 @@ impl Registration {
         if self.online.replace(true) {
             return;
         }
-        self.seen.store(self.epoch.load(Acquire), Relaxed);
+        // Release, as in `offline`: the writer may see this store and not the one before it, and
+        // the looks before that must still happen before its reuse of what they looked at.
+        self.seen.store(self.epoch.load(Acquire), Release);
         // No look at the table may be ordered before the store: see `Domain::passed`.
         fence(SeqCst);
     }

@@ -65,7 +65,12 @@ impl<F: Family> Shared<F> {
     #[cold]
     #[inline(never)]
     fn lookup_again<R: RawWidth>(&self, addresses: &[F::Address], raw: &mut [R]) -> u64 {
+        let count = addresses.len().min(raw.len());
         loop {
+            if !raw[..count].contains(&R::from_raw(0)) {
+                // No answer depends on the word.
+                return 0;
+            }
             let before = self.default.load(Acquire);
             F::lookup_batch(&self.table, addresses, raw);
             if self.is_still(before) {

@@ -94,8 +94,8 @@ impl Table {
             *raw = R::from_raw(self.first[slot_of(*address)].load(Relaxed));
         }
         fence(Acquire);
-        let any = raw.iter().fold(0, |any, raw| any | raw.to_raw());
-        if any & GROUP != 0 {
+        let any = raw.iter().fold(R::from_raw(0), |any, raw| any | *raw);
+        if any.to_raw() & GROUP != 0 {
             self.walk_groups(addresses, raw);
         }
     }

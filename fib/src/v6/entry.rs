@@ -28,7 +28,8 @@ pub(super) enum Node {
 ///
 /// Every line and every raw value has a cell of its own that leads back to it. So a pass over a
 /// batch takes all entries one step further without asking which are groups: the others stay what
-/// they are. And it leaves alone what is ready for the next stage, because its bits are others.
+/// they are. What is ready for the next stage has other bits, so that a pass can end with entries of
+/// both kinds; before the next pass all are [promoted](Self::promoted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(u32);
 
@@ -38,10 +39,8 @@ const LINE: u32 = 1 << 30;
 const NEXT: u32 = 2;
 const DEEPER: u32 = (GROUP | LINE) >> NEXT;
 
-/// The raw values' own cells come first, as many as there can be.
-const RAW_CELLS: u32 = size(1 << 15, 256) as u32;
-/// Then the groups.
-const GROUPS_AT: u32 = RAW_CELLS;
+/// The raw values' own cells come first, as many as there can be; then the groups.
+const GROUPS_AT: u32 = size(1 << 15, 256) as u32;
 /// Then the lines' own.
 const LINES_AT: u32 = size(1 << 24, 512) as u32;
 /// All of them: a power of two.

@@ -66,7 +66,15 @@ impl V6 {
     /// runs and cells end, a raw value.
     fn set(&mut self, table: &Table, place: Place, depth: u8, (first, last): Range, raw: u16) {
         match table.load(place) {
-            Node::Leaf(_) => self.store(table, place, depth, Node::Leaf(raw)),
+            Node::Leaf(_) => {
+                let whole = Prefix::of(first, depth);
+                debug_assert!(
+                    matches!(place, Place::Run(..))
+                        || (whole.first(), whole.last()) == (first, last),
+                    "a part of what {place:?} stands for was to be set"
+                );
+                self.store(table, place, depth, Node::Leaf(raw));
+            }
             Node::Group(group) => {
                 let shift = 120 - depth;
                 for byte in first >> shift..=last >> shift {

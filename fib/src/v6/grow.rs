@@ -70,6 +70,7 @@ impl V6 {
             return self.new_group(growth, FIRST_STAGE, cells);
         }
         let (first, last) = keys(Prefix::of(prefix.first(), depth), depth);
+        debug_assert!(!matches!(old, Node::Group(_)), "a group tells all apart");
         let mut runs = match old {
             Node::Line(line) => growth.table.runs(line, first, last),
             Node::Leaf(_) | Node::Group(_) => Runs::one(first, last, old),

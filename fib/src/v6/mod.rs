@@ -18,11 +18,12 @@
 //!
 //! # Memory
 //!
-//! The table reserves 224 MiB of address space (64 MiB for the directory, 64 MiB for groups,
-//! 96 MiB for lines and their children) that comes zeroed from the system: a page in which
-//! nothing was ever written stays unallocated. A few pods' routes touch a few pages of 4 KiB, and
-//! a default route none, since it is held apart from the table. A short prefix touches its part of
-//! the directory: 2000::/3 takes 8 MiB of it.
+//! The table reserves 256 MiB of address space (64 MiB for the directory, 128 MiB for groups and
+//! own cells, 64 MiB for lines and their children), and the writer's record of routes 128 MiB. All
+//! of it comes zeroed from the system: a page in which nothing was ever written stays unallocated.
+//! A few pods' routes touch a few pages of 4 KiB, and a default route none, since it is held apart
+//! from the table. A short prefix touches its part of the directory and as much of the record:
+//! fd00::/8 takes 512 KiB, 2000::/3 takes 16 MiB.
 //!
 //! # What is atomic, and what is not
 //!
@@ -44,8 +45,8 @@
 //! it is replaced by a new one, or by a group, published with a single write when all that hangs
 //! below it is there. So [`Fib6Writer::insert`] of a prefix longer than /24 may want groups and
 //! lines, and a removal never fails. A group or line exists exactly as long as a route longer than
-//! the bits that lead to it lies in it. Ends of ranges that no route has any more go when their
-//! line would become too long.
+//! the bits that lead to it lies in it; a stage that has become groups stays so until its last
+//! route goes. Ends of ranges that no route has any more go when their line would become too long.
 //!
 //! What was replaced or given up may still be in a reader's hands. It is retired, and used again
 //! only after every reader has called [`Fib6Reader::quiescent`] or is
@@ -90,7 +91,7 @@ impl<V: Value> Fib6Writer<V> {
 pub struct Fib6Config {
     /// Groups, 1 KiB each; at most [`Fib6Config::MAX_GROUPS`].
     pub groups: u32,
-    /// Lines, 64 bytes each, and 64 more for those from which routes go on to the next stage; at
+    /// Lines, 68 bytes each with their own cell, and 64 more for those from which routes go on to the next stage; at
     /// most [`Fib6Config::MAX_LINES`]. Some are to spare: an insertion that replaces a line takes
     /// a new one before the readers have let go of the old.
     pub lines: u32,

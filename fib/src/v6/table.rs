@@ -205,7 +205,7 @@ impl Table {
     }
 
     /// Takes every entry that is a group to what the group has for the byte `SHIFT` bits up in its
-    /// word, and every other to itself. Returns all entries or-ed.
+    /// word, and every other to itself. None of them may be ready for the next stage. Returns all entries or-ed.
     #[inline]
     fn step<const SHIFT: u32>(&self, entries: &mut [Entry], words: &[u32]) -> Entry {
         // Two loops, because the compiler makes vectors of the first.
