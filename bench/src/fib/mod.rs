@@ -11,6 +11,7 @@
 //! - `contest`: who takes part, and the turns. `family`, `crates`, `dpdk`: who they are.
 //! - `checksum`, `pages`: the same answers, in the same pages.
 
+mod beside;
 mod checksum;
 mod contest;
 mod crates;

@@ -1,6 +1,6 @@
 //! A day of updates applied to our table, and the reader beside it.
 
-use std::hint::black_box;
+use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,9 @@ use shunt_rib::Update;
 use super::contest::BATCH_MAX;
 use super::dpdk::Latency;
 use super::family::{Family, Reader, Writer, index};
+
+/// Updates between two looks at the clock.
+const BURST: usize = 16;
 
 #[inline]
 fn apply<F: Family>(writer: &mut Writer<F>, update: &Update<F>) -> Result<()> {
@@ -27,6 +30,35 @@ pub(super) fn replay<F: Family>(writer: &mut Writer<F>, updates: &[Update<F>]) -
         apply(writer, update)?;
     }
     Ok(updates.len() as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Replays the updates again and again, at `pace` updates a second or as fast as can be: the whole of
+/// them, and until `time` is over. Gives the updates a second reached.
+pub(super) fn churn<F: Family>(
+    writer: &mut Writer<F>,
+    updates: &[Update<F>],
+    pace: Option<f64>,
+    time: Duration,
+) -> Result<f64> {
+    let start = Instant::now();
+    let mut done = 0;
+    for burst in updates.chunks(BURST).cycle() {
+        if let Some(pace) = pace {
+            // To sleep would take longer than the pause is.
+            let due = Duration::from_secs_f64(done as f64 / pace);
+            while start.elapsed() < due {
+                spin_loop();
+            }
+        }
+        for update in burst {
+            apply(writer, update)?;
+        }
+        done += burst.len();
+        if done >= updates.len() && start.elapsed() >= time {
+            break;
+        }
+    }
+    Ok(done as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Replays all updates and times each, with one reading of the clock an update, whose own time is
@@ -122,6 +154,25 @@ mod tests {
             .collect();
         assert_eq!(routes, [(a, 3), (b, 2)]);
         assert!(latency(&mut writer, &updates).unwrap().max > 0.0);
+    }
+
+    #[test]
+    fn a_paced_writer_keeps_its_pace_and_does_every_update() {
+        let nets = ["10.0.0.0/8", "10.1.0.0/16"].map(|net| net.parse().unwrap());
+        let updates: Vec<Update<u32>> = (0..200)
+            .map(|n| Update::Announce(nets[n % 2], n as u16 + 1))
+            .collect();
+        let (mut writer, _) = build::<u32>(&[]).unwrap();
+        let rate = churn(&mut writer, &updates, Some(1e4), Duration::ZERO).unwrap();
+        // The last burst does not wait for its end.
+        assert!(rate < 1.1e4, "{rate}");
+        let hops: Vec<_> = writer.iter().map(|(_, hop)| hop.to_raw()).collect();
+        assert_eq!(hops, [199, 200]);
+
+        let time = Duration::from_millis(5);
+        let start = Instant::now();
+        assert!(churn(&mut writer, &updates, None, time).unwrap() > 0.0);
+        assert!(start.elapsed() >= time);
     }
 
     #[test]
