@@ -19,7 +19,7 @@ const SECOND: usize = size(GROUP as usize, 2) * CELLS;
 /// Addresses whose groups are walked at a time: a word has a bit for each.
 const CHUNK: usize = u64::BITS as usize;
 /// Fewer addresses than this are faster looked up one by one.
-const FEW: usize = 12;
+const FEW: usize = size(12, 1);
 
 /// Entries are "raw": 0 is no route, 1 to 32,767 a next hop's index plus 1; in the first level
 /// also `GROUP` plus a group's number.
