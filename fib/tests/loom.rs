@@ -137,37 +137,54 @@ fn a_reader_leaves_and_comes_back() {
     assert!(reused.get() > 0 && refused.get() > 0);
 }
 
-/// With the default route 1 and a route, the default becomes 2, then the route goes: its addresses
-/// never have 1.
-#[test]
-fn an_old_default_is_not_taken_for_a_newer_miss() {
+/// With the default route 1 and a route of next hop 3, the default becomes 2, then the route goes:
+/// its addresses never have 1. `longer` stays and has the last address of the route's /24.
+fn default_and_route(route: &'static str, longer: Option<&'static str>) {
     let seen = Count::default();
     let count = seen.clone();
     check(5, move || {
-        let mut writer = writer4(0);
+        let mut writer = writer4(1);
         insert4(&mut writer, "0.0.0.0/0", 1);
-        insert4(&mut writer, "0.0.0.0/24", 3);
+        if let Some(longer) = longer {
+            assert!(insert4(&mut writer, longer, 4));
+        }
+        assert!(insert4(&mut writer, route, 3));
         let reader = writer.reader().unwrap();
         let count = count.clone();
         let filled = loom::sync::Arc::new(AtomicBool::new(false));
         let is_filled = loom::sync::Arc::clone(&filled);
         let thread = thread::spawn(move || {
-            let [inside, outside, beside] =
-                batch4(&reader, [[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 2]]);
+            let [inside, outside, last] =
+                batch4(&reader, [[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 255]]);
             assert!([3, 2].contains(&inside), "{inside}");
-            assert!([1, 2].contains(&outside) && outside == beside);
+            assert!([1, 2].contains(&outside), "{outside}");
+            match longer {
+                Some(_) => assert_eq!(last, 4),
+                None => assert!([3, 2].contains(&last), "{last}"),
+            }
             count.add(outside == 1);
             // What the writer's thread did before is seen with the route.
             assert!(outside == 1 || is_filled.load(Relaxed));
-            let inside = single4(&reader, [0, 0, 0, 1]);
+            let inside = single4(&reader, [0, 0, 0, 0]);
             assert!([3, 2].contains(&inside), "{inside}");
         });
         filled.store(true, Relaxed);
         insert4(&mut writer, "0.0.0.0/0", 2);
-        remove4(&mut writer, "0.0.0.0/24");
+        remove4(&mut writer, route);
         thread.join().unwrap();
     });
     assert!(seen.get() > 0);
+}
+
+#[test]
+fn an_old_default_is_not_taken_for_a_newer_miss() {
+    default_and_route("0.0.0.0/24", None);
+}
+
+/// The miss is found by the pass over the groups.
+#[test]
+fn an_old_default_is_not_taken_for_a_newer_miss_in_a_group() {
+    default_and_route("0.0.0.0/32", Some("0.0.0.128/25"));
 }
 
 fn insert6(writer: &mut Fib6Writer, net: &str, index: u16) -> bool {
@@ -186,19 +203,27 @@ fn batch6<const N: usize>(reader: &Fib6Reader, addresses: [&str; N]) -> [u16; N]
     raw.map(|raw| NextHopIndex::from_raw(raw).map_or(u16::MAX, NextHopIndex::get))
 }
 
+fn writer6(lines: u32) -> Fib6Writer {
+    Fib6Writer::new(Fib6Config {
+        groups: 1,
+        lines,
+        readers: 1,
+        reclaim_wait: Duration::ZERO,
+    })
+    .unwrap()
+}
+
+fn remove6(writer: &mut Fib6Writer, net: &str) {
+    writer.remove(net.parse().unwrap()).unwrap().unwrap();
+}
+
 /// A line is replaced by one with another route, and used again in another place.
 #[test]
 fn a_line_is_used_again() {
     let reused = Count::default();
     let count = reused.clone();
     check(5, move || {
-        let mut writer = Fib6Writer::new(Fib6Config {
-            groups: 1,
-            lines: 2,
-            readers: 1,
-            reclaim_wait: Duration::ZERO,
-        })
-        .unwrap();
+        let mut writer = writer6(2);
         // 0:1::/32 and its neighbour share the group of a /24.
         assert!(insert6(&mut writer, "0:1::/32", 1));
         assert!(insert6(&mut writer, "0:2::/32", 2));
@@ -220,4 +245,66 @@ fn a_line_is_used_again() {
         assert!(insert6(&mut writer, "0:2:5::/48", 5));
     });
     assert!(reused.get() > 0);
+}
+
+/// A next hop that no route had before. The pass over the groups, which another address of the
+/// batch needs, takes it to the cell of its own.
+#[test]
+fn a_next_hop_is_used_for_the_first_time() {
+    let seen = Count::default();
+    let count = seen.clone();
+    check(5, move || {
+        let mut writer = writer6(1);
+        // The first /24 has a group, the second none.
+        assert!(insert6(&mut writer, "0:1::/32", 1));
+        assert!(insert6(&mut writer, "0:100::/24", 2));
+        let reader = writer.reader().unwrap();
+        let count = count.clone();
+        let thread = thread::spawn(move || {
+            let [in_group, beside, direct] = batch6(&reader, ["0:1::", "0:2::", "0:100::"]);
+            assert!([1, 8].contains(&in_group), "{in_group}");
+            assert_eq!(beside, u16::MAX);
+            assert!([2, 7].contains(&direct), "{direct}");
+            count.add(direct == 7);
+        });
+        assert!(insert6(&mut writer, "0:100::/24", 7));
+        assert!(insert6(&mut writer, "0:1::/32", 8));
+        thread.join().unwrap();
+    });
+    assert!(seen.get() > 0);
+}
+
+/// A run of a line gets a child and loses it, and the child's line is used again elsewhere.
+#[test]
+fn a_child_comes_and_goes() {
+    let (seen, reused) = (Count::default(), Count::default());
+    let counts = (seen.clone(), reused.clone());
+    check(4, move || {
+        let mut writer = writer6(2);
+        assert!(insert6(&mut writer, "0:1::/32", 1));
+        assert!(insert6(&mut writer, "0:2::/32", 2));
+        assert!(insert6(&mut writer, "0:1:5::/48", 3));
+        let reader = writer.reader().unwrap();
+        let seen = counts.0.clone();
+        let thread = thread::spawn(move || {
+            // Most are in the child, if it is there; then few, which are taken out of the batch.
+            let [child, beside, above] = batch6(&reader, ["0:1:5:6::", "0:1:5:7::", "0:1:9::"]);
+            assert!([3, 4].contains(&child), "{child}");
+            assert_eq!((beside, above), (3, 1));
+            seen.add(child == 4);
+            reader.quiescent();
+            let [above, other, child] = batch6(&reader, ["0:1:9::", "0:2:5::", "0:1:5:6::"]);
+            assert!([3, 4].contains(&child), "{child}");
+            assert!([2, 5].contains(&other), "{other}");
+            assert_eq!(above, 1);
+            let child = single6(&reader, "0:1:5:6::");
+            assert!([3, 4].contains(&child), "{child}");
+        });
+        assert!(insert6(&mut writer, "0:1:5:6::/64", 4));
+        remove6(&mut writer, "0:1:5:6::/64");
+        counts.1.add(insert6(&mut writer, "0:2:5::/48", 5));
+        thread.join().unwrap();
+        assert!(insert6(&mut writer, "0:2:5::/48", 5));
+    });
+    assert!(seen.get() > 0 && reused.get() > 0);
 }
