@@ -3,9 +3,10 @@
 # With nothing missing it needs neither root nor a network.
 set -euo pipefail
 
-# What must be there, and the package that brings it.
+# What must be there, a program or a path, and the package that brings it.
 wanted="
 cc gcc
+/usr/include/stdio.h libc6-dev
 make make
 ip iproute2
 bridge iproute2
@@ -22,9 +23,9 @@ busybox busybox-static
 "
 
 missing=()
-while read -r program package; do
-    [ -n "$program" ] || continue
-    command -v "$program" >/dev/null || missing+=("$package")
+while read -r what package; do
+    [ -n "$what" ] || continue
+    command -v "$what" >/dev/null || [[ $what == /* && -e $what ]] || missing+=("$package")
 done <<<"$wanted"
 
 if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
