@@ -10,8 +10,12 @@ use crate::VARIABLE;
 pub enum RibError {
     /// Only the real table would do, and it is not at hand.
     #[error(
-        "the real routing tables are not here: set {VARIABLE} to the directory that holds {file} \
-         and its like"
+        "the real routing tables are not here ({file} first): set {VARIABLE} to a directory with \
+         ipv4-ris-20260511.txt.xz and ipv6-ris-20260511.txt.xz (one prefix a line) and \
+         ipv4-updates-20260511.txt.xz and ipv6-updates-20260511.txt.xz (one `A prefix` or \
+         `W prefix` a line, in time order), each packed by xz. They are made of the dumps of \
+         RIPE NCC RIS, peer AS3333, of 2026-05-11: the table, and the day's announcements and \
+         withdrawals"
     )]
     Absent {
         /// The first file wanted.

@@ -13,8 +13,10 @@ use crate::RibError;
 /// The environment variable that names the directory of the real tables.
 pub const VARIABLE: &str = "SHUNT_RIB";
 
-/// Where the directory lies if the variable does not say: under a directory around this crate.
-const NEARBY: &str = "shared/data/rib";
+/// Where the directory lies if the variable does not say: beside the workspace's own.
+const NEARBY: &str = "../shared/data/rib";
+/// The workspace, from this crate's directory.
+const WORKSPACE: &str = "../..";
 
 /// Which routes these are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,7 @@ impl Source {
     pub(crate) fn any() -> Result<Self, RibError> {
         locate(
             std::env::var_os(VARIABLE),
-            Path::new(env!("CARGO_MANIFEST_DIR")),
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(WORKSPACE),
         )
     }
 }
@@ -49,20 +51,20 @@ impl fmt::Display for Source {
     }
 }
 
-fn locate(variable: Option<OsString>, start: &Path) -> Result<Source, RibError> {
+fn locate(variable: Option<OsString>, workspace: &Path) -> Result<Source, RibError> {
     let named = variable.filter(|name| !name.is_empty()).map(PathBuf::from);
     match named {
         Some(directory) if directory.is_dir() => Ok(Source::Real(directory)),
         Some(other) => Err(RibError::NotDirectory(other)),
-        None => Ok(start
-            .ancestors()
-            .map(|ancestor| ancestor.join(NEARBY))
-            .find(|directory| directory.is_dir())
-            .map_or(Source::Synthetic, Source::Real)),
+        // Without the dots, as errors and captions show it.
+        None => Ok(match workspace.join(NEARBY).canonicalize() {
+            Ok(directory) if directory.is_dir() => Source::Real(directory),
+            _ => Source::Synthetic,
+        }),
     }
 }
 
-/// The name of the file of a family and kind (`ris` or `updates`).
+/// The name of the file of a family and kind (`ris` or `updates`); [`RibError::Absent`] lists all.
 pub(crate) fn name(family: &str, kind: &str) -> String {
     format!("{family}-{kind}-20260511.txt.xz")
 }
@@ -118,23 +120,24 @@ pub(crate) mod tests {
     #[test]
     fn the_variable_goes_before_what_lies_nearby() {
         let root = tempfile::tempdir().unwrap();
-        let start = root.path().join("a/b");
-        let nearby = root.path().join(NEARBY);
-        std::fs::create_dir_all(&start).unwrap();
-        let named = |name: &Path| locate(Some(name.into()), &start);
+        let root = root.path().canonicalize().unwrap();
+        let workspace = root.join("a/workspace");
+        let nearby = root.join("a/shared/data/rib");
+        std::fs::create_dir_all(&workspace).unwrap();
+        let named = |name: &Path| locate(Some(name.into()), &workspace);
 
-        // Nothing up to the root of the file system, unless the machine itself has it there.
-        let above = locate(None, root.path()).unwrap();
-        assert_eq!(locate(None, &start).unwrap(), above);
+        // Neither inside the workspace nor further out.
+        for elsewhere in [&workspace, &root] {
+            std::fs::create_dir_all(elsewhere.join("shared/data/rib")).unwrap();
+        }
+        assert_eq!(locate(None, &workspace).unwrap(), Source::Synthetic);
         std::fs::create_dir_all(&nearby).unwrap();
-        assert_eq!(locate(None, &start).unwrap(), Source::Real(nearby.clone()));
-        assert_eq!(
-            locate(Some("".into()), &start).unwrap(),
-            Source::Real(nearby)
-        );
-        assert_eq!(named(&start).unwrap(), Source::Real(start.clone()));
+        let real = Source::Real(nearby);
+        assert_eq!(locate(None, &workspace).unwrap(), real);
+        assert_eq!(locate(Some("".into()), &workspace).unwrap(), real);
+        assert_eq!(named(&workspace).unwrap(), Source::Real(workspace.clone()));
 
-        let error = named(&root.path().join("none")).unwrap_err().to_string();
+        let error = named(&root.join("none")).unwrap_err().to_string();
         assert!(
             error.contains("SHUNT_RIB") && error.contains("none"),
             "{error}"
@@ -179,5 +182,19 @@ pub(crate) mod tests {
                 .contains("RIPE NCC RIS")
         );
         assert!(Source::Synthetic.to_string().starts_with("synthetic"));
+    }
+
+    #[test]
+    fn without_the_tables_the_error_says_what_they_are() {
+        let file = name("ipv4", "ris");
+        let error = RibError::Absent { file }.to_string();
+        let names =
+            ["ipv4", "ipv6"].map(|family| ["ris", "updates"].map(|kind| name(family, kind)));
+        for name in names.as_flattened() {
+            assert!(error.contains(name), "{error}");
+        }
+        for part in [VARIABLE, "A prefix", "xz", "RIPE NCC RIS"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }
