@@ -7,7 +7,7 @@
  *   free TABLE                                                   -> freed
  *   traffic FILE WIDTH             the addresses to look up      -> traffic ADDRESSES
  *   run TABLE BATCH SECONDS        whole passes over them        -> ran LOOKUPS SECONDS
- *   sum TABLE                      one pass, checked             -> sum HEX
+ *   sum TABLE BATCH                one pass, checked             -> sum HEX
  *   replay TABLE FILE SECONDS      updates, at most so long      -> replayed UPDATES SECONDS
  *   latency TABLE FILE SECONDS     the same, each timed, in ns   -> latency UPDATES P50 P99 MAX
  *   quit
@@ -31,7 +31,6 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_malloc.h>
-#include <rte_vect.h>
 #include <rte_version.h>
 
 #include "fib_dpdk.h"
@@ -287,18 +286,20 @@ static uint64_t fold(uint64_t sum, uint64_t position, uint16_t hop)
 	return ((sum ^ position) * prime ^ hop) * prime;
 }
 
-static int sum(const char *name)
+static int sum(const char *name, const char *batch_text)
 {
 	struct table *table = table_with_traffic(name);
-	uint16_t hops[256];
+	unsigned long batch = strtoul(batch_text, NULL, 10);
+	uint16_t hops[BATCH_MAX];
 	uint64_t sum = 0xcbf29ce484222325;
 	if (table == NULL)
 		return -1;
+	if (batch < 1 || batch > BATCH_MAX)
+		return fail("a batch is 1 to %d addresses, not %s", BATCH_MAX, batch_text);
 	size_t n = traffic.bytes / traffic_width;
-	for (size_t i = 0; i < n; i += 256) {
-		unsigned batch = n - i < 256 ? n - i : 256;
+	for (size_t i = 0; i + batch <= n; i += batch) {
 		table->kind->look(table->handle, (char *)traffic.at + i * traffic_width, batch, hops);
-		for (unsigned j = 0; j < batch; j++)
+		for (unsigned long j = 0; j < batch; j++)
 			sum = fold(sum, i + j, hops[j]);
 	}
 	printf("sum %016lx\n", (unsigned long)sum);
@@ -313,8 +314,7 @@ static int update(const struct table *table, const void *at)
 	if (hop != 0)
 		return table->kind->add(table->handle, at);
 	int error = table->kind->remove(table->handle, at);
-	/* A prefix that is not there: rte_fib says ENOENT, rte_lpm EINVAL. */
-	return error == -ENOENT || error == -EINVAL ? 0 : error;
+	return error == -table->kind->absent ? 0 : error;
 }
 
 static int ascending(const void *a, const void *b)
@@ -331,13 +331,16 @@ static int replay(const char *name, const char *path, const char *seconds_text, 
 	if (table == NULL || open_file(path, &file) != 0)
 		return -1;
 	size_t size = table->kind->route_size, n = file.bytes / size, i = 0;
-	uint32_t *times = calloc(n + 1, sizeof(*times));
+	uint32_t *times = malloc((n + 1) * sizeof(*times));
 	int error = 0;
-	double start = now(), before = start, took = 0;
+	double start, before, took = 0;
 	if (times == NULL) {
 		close_file(&file);
 		return fail("no memory for the times of %zu updates", n);
 	}
+	/* Their pages are to be there. */
+	memset(times, 1, (n + 1) * sizeof(*times));
+	start = before = now();
 	for (; i < n && took < seconds; i++) {
 		error = update(table, (char *)file.at + i * size);
 		if (error != 0)
@@ -380,8 +383,8 @@ static int obey(int words, char **word)
 		return load_traffic(word[1], word[2]);
 	if (COMMAND("run", 3))
 		return run(word[1], word[2], word[3]);
-	if (COMMAND("sum", 1))
-		return sum(word[1]);
+	if (COMMAND("sum", 2))
+		return sum(word[1], word[2]);
 	if (COMMAND("replay", 3))
 		return replay(word[1], word[2], word[3], false);
 	if (COMMAND("latency", 3))
@@ -397,7 +400,7 @@ int main(int argc, char **argv)
 		printf("error DPDK does not start: %s\n", rte_strerror(rte_errno));
 		return 1;
 	}
-	printf("ready %u %s\n", rte_vect_get_max_simd_bitwidth(), rte_version());
+	printf("ready %s\n", rte_version());
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
 		char *word[8];

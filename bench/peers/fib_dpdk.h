@@ -24,6 +24,9 @@ struct route6 {
 /* Room for the largest batch. */
 enum { BATCH_MAX = 4096 };
 
+/* Results are to be written, and the loop not to be taken apart. */
+#define BARRIER(results) __asm__ volatile("" : : "r"(results) : "memory")
+
 struct table;
 
 /* One kind of table. Addresses, routes and results are of its own width. */
@@ -36,9 +39,10 @@ struct kind {
 	void (*destroy)(void *handle);
 	/* Adds or replaces a route; 0, or a negative errno. */
 	int (*add)(void *handle, const void *route);
-	/* Removes a route; 0, or a negative errno. */
+	/* Removes a route; 0, or a negative errno: -`absent` if there is none for the prefix. */
 	int (*remove)(void *handle, const void *route);
-	/* Looks `passes` times through the addresses, in batches. */
+	int absent;
+	/* Looks all addresses up once, in batches, and drops the results. */
 	void (*run)(void *handle, const void *addresses, size_t n, unsigned batch);
 	/* Looks up one batch and gives the hops, 0 for a miss. */
 	void (*look)(void *handle, const void *addresses, unsigned n, uint16_t *hops);

@@ -6,9 +6,6 @@
 
 #include "fib_dpdk.h"
 
-/* Results are to be written, and the loop not to be taken apart. */
-#define BARRIER(results) __asm__ volatile("" : : "r"(results) : "memory")
-
 static void *fib_create(const char *name, uint32_t routes, uint32_t groups,
 			enum rte_fib_dir24_8_nh_sz width)
 {
@@ -122,14 +119,14 @@ static void lpm_look(void *lpm, const void *at, unsigned n, uint16_t *hops)
 
 const struct kind kinds4[] = {
 	{ .name = "fib2", IPV4, .create = fib2_create, .destroy = fib_destroy, .add = fib_add,
-	  .remove = fib_remove, .run = fib_run, .look = fib_look,
+	  .remove = fib_remove, .absent = ENOENT, .run = fib_run, .look = fib_look,
 	  /* The most that 15 bits of an entry can number. */
 	  .groups = 32767, .groups_max = 32767 },
 	{ .name = "fib4", IPV4, .create = fib4_create, .destroy = fib_destroy, .add = fib_add,
-	  .remove = fib_remove, .run = fib_run, .look = fib_look,
+	  .remove = fib_remove, .absent = ENOENT, .run = fib_run, .look = fib_look,
 	  .groups = 32767, .groups_max = 1 << 20 },
 	{ .name = "lpm", IPV4, .create = lpm_create, .destroy = lpm_destroy, .add = lpm_add,
-	  .remove = lpm_remove, .run = lpm_run, .look = lpm_look,
+	  .remove = lpm_remove, .absent = EINVAL, .run = lpm_run, .look = lpm_look,
 	  .groups = 32767, .groups_max = 1 << 20 },
 };
 const size_t kinds4_len = sizeof(kinds4) / sizeof(kinds4[0]);

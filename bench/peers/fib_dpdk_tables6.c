@@ -6,8 +6,6 @@
 
 #include "fib_dpdk.h"
 
-#define BARRIER(results) __asm__ volatile("" : : "r"(results) : "memory")
-
 typedef uint8_t address6[16];
 
 static void *fib6_create(const char *name, uint32_t routes, uint32_t groups)
@@ -112,10 +110,10 @@ static void lpm6_look(void *lpm, const void *at, unsigned n, uint16_t *hops)
 
 const struct kind kinds6[] = {
 	{ .name = "fib6", IPV6, .create = fib6_create, .destroy = fib6_destroy, .add = fib6_add,
-	  .remove = fib6_remove, .run = fib6_run, .look = fib6_look,
+	  .remove = fib6_remove, .absent = ENOENT, .run = fib6_run, .look = fib6_look,
 	  .groups = 1 << 18, .groups_max = 1 << 22 },
 	{ .name = "lpm6", IPV6, .create = lpm6_create, .destroy = lpm6_destroy, .add = lpm6_add,
-	  .remove = lpm6_remove, .run = lpm6_run, .look = lpm6_look,
+	  .remove = lpm6_remove, .absent = ENOENT, .run = lpm6_run, .look = lpm6_look,
 	  .groups = 1 << 17, .groups_max = 1 << 21 },
 };
 const size_t kinds6_len = sizeof(kinds6) / sizeof(kinds6[0]);

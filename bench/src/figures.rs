@@ -86,14 +86,18 @@ pub struct Row {
     pub ours_spread: [f64; 2],
     /// The peer's.
     pub theirs_spread: [f64; 2],
-    /// What ran on which core.
+    /// What ran on which core; empty if nothing was timed.
     pub placement: String,
-    /// Busy share of the cores during our rounds, summed: 2 is two cores fully busy.
+    /// Busy share of the cores during our rounds, summed: 2 is two cores fully busy. 0 if it was
+    /// not measured.
     pub cpu_ours: f64,
     /// The same during the peer's.
     pub cpu_theirs: f64,
     /// What keeps the figure from being larger, if that was seen.
     pub limited_by: Option<String>,
+    /// The largest of many: it differs from round to round by nature.
+    #[serde(skip)]
+    pub extreme: bool,
 }
 
 impl Row {
@@ -124,6 +128,7 @@ impl Row {
             cpu_ours: 0.0,
             cpu_theirs: 0.0,
             limited_by: None,
+            extreme: false,
         }
     }
 
@@ -151,14 +156,22 @@ fn reaches(ratio: f64, better: Better, target: Option<f64>) -> bool {
     })
 }
 
+/// Rows as a JSON array.
+///
+/// # Errors
+/// They cannot be serialized.
+pub fn json(rows: &[Row]) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(rows)?;
+    text.push('\n');
+    Ok(text)
+}
+
 /// Writes rows as a JSON array.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(rows)?;
-    text.push('\n');
-    std::fs::write(path, text).with_context(|| path.display().to_string())
+    std::fs::write(path, json(rows)?).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

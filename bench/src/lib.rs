@@ -1,4 +1,5 @@
-//! What the street and the ports cost: set-ups that benches, measurements and their tests share.
+//! What the street, the ports and the tables cost: set-ups that benches, measurements and their
+//! tests share.
 //!
 //! - [`scenario`]: the street between two memory ports, for each thing that happens to a frame.
 //! - [`veth`]: two pods' veths, a generator, and the device under test between them.

@@ -46,11 +46,11 @@ pub(super) trait Competitor<F: Family> {
     /// It cannot.
     fn run(&self, traffic: &Traffic<F>, batch: usize, time: Duration) -> Result<f64>;
 
-    /// The checksum of its answers; `None` if it is no table.
+    /// The checksum of its answers in batches of this size; `None` if it is no table.
     ///
     /// # Errors
     /// It cannot say.
-    fn sum(&self, traffic: &Traffic<F>) -> Result<Option<u64>>;
+    fn sum(&self, traffic: &Traffic<F>, batch: usize) -> Result<Option<u64>>;
 }
 
 /// Runs whole passes until `time` is over, after one that does not count. A pass looks up
@@ -114,11 +114,12 @@ impl<F: Family, R: RawWidth + Default> Competitor<F> for Ours<'_, F, R> {
         }))
     }
 
-    fn sum(&self, traffic: &Traffic<F>) -> Result<Option<u64>> {
+    fn sum(&self, traffic: &Traffic<F>, batch: usize) -> Result<Option<u64>> {
         let mut raw = [R::default(); BATCH_MAX];
+        let raw = &mut raw[..black_box(batch)];
         let mut checksum = Checksum::default();
-        for addresses in traffic.addresses.chunks_exact(BATCH_MAX) {
-            self.reader.lookup_batch(addresses, &mut raw);
+        for addresses in traffic.addresses.chunks_exact(raw.len()) {
+            self.reader.lookup_batch(addresses, raw);
             raw.iter().for_each(|raw| checksum.add(raw.to_raw()));
         }
         Ok(Some(checksum.get()))
@@ -134,11 +135,11 @@ pub(super) struct BareLoads {
 
 impl BareLoads {
     /// With the answers of a table, so that the same pages are touched.
-    pub(super) fn new<F: Family>(reader: &Reader<F>) -> Self {
+    pub(super) fn new(reader: &Reader<u32>) -> Self {
         let mut first = vec![0; 1 << 24];
         let mut raw = [0u16; BATCH_MAX];
         for start in (0..first.len()).step_by(BATCH_MAX) {
-            let addresses: [F; BATCH_MAX] = std::array::from_fn(|i| F::from_top24(start + i));
+            let addresses: [u32; BATCH_MAX] = std::array::from_fn(|i| ((start + i) as u32) << 8);
             reader.lookup_batch(&addresses, &mut raw);
             for (place, raw) in first[start..].iter_mut().zip(raw) {
                 if raw != 0 {
@@ -150,7 +151,7 @@ impl BareLoads {
     }
 }
 
-impl<F: Family> Competitor<F> for BareLoads {
+impl Competitor<u32> for BareLoads {
     fn label(&self) -> String {
         "bare loads".to_owned()
     }
@@ -163,7 +164,7 @@ impl<F: Family> Competitor<F> for BareLoads {
         true
     }
 
-    fn run(&self, traffic: &Traffic<F>, batch: usize, time: Duration) -> Result<f64> {
+    fn run(&self, traffic: &Traffic<u32>, batch: usize, time: Duration) -> Result<f64> {
         let mut raw = [0u64; BATCH_MAX];
         let raw = &mut raw[..black_box(batch)];
         // An array, so that no load waits for a check of its bounds.
@@ -171,14 +172,14 @@ impl<F: Family> Competitor<F> for BareLoads {
         Ok(passes(traffic.addresses.len(), time, || {
             for addresses in traffic.addresses.chunks_exact(raw.len()) {
                 for (raw, address) in raw.iter_mut().zip(addresses) {
-                    *raw = first[address.top24() & 0xff_ffff].into();
+                    *raw = first[(address >> 8) as usize].into();
                 }
                 black_box(&mut *raw);
             }
         }))
     }
 
-    fn sum(&self, _: &Traffic<F>) -> Result<Option<u64>> {
+    fn sum(&self, _: &Traffic<u32>, _: usize) -> Result<Option<u64>> {
         Ok(None)
     }
 }
@@ -209,8 +210,8 @@ impl<F: Family> Competitor<F> for DpdkTable<'_> {
         self.dpdk.borrow_mut().run(self.kind.name, batch, time)
     }
 
-    fn sum(&self, _: &Traffic<F>) -> Result<Option<u64>> {
-        self.dpdk.borrow_mut().sum(self.kind.name).map(Some)
+    fn sum(&self, _: &Traffic<F>, batch: usize) -> Result<Option<u64>> {
+        self.dpdk.borrow_mut().sum(self.kind.name, batch).map(Some)
     }
 }
 
@@ -240,7 +241,7 @@ impl<F: Family, T: CrateTable<F>> Competitor<F> for OfCrate<T> {
         }))
     }
 
-    fn sum(&self, traffic: &Traffic<F>) -> Result<Option<u64>> {
+    fn sum(&self, traffic: &Traffic<F>, _: usize) -> Result<Option<u64>> {
         let hops = traffic
             .addresses
             .iter()
@@ -258,22 +259,34 @@ pub(super) struct Results {
     pub(super) busy: Series,
 }
 
-/// Checks that all give the same answers.
+/// Whether one competes in batches of this size.
+fn takes_part<F: Family>(competitor: &dyn Competitor<F>, batch: usize) -> bool {
+    batch == 1 || competitor.batches()
+}
+
+/// Checks that all that take part give the same answers in batches of this size.
 ///
 /// # Errors
 /// Two differ; the error names them.
-pub(super) fn agree<F: Family>(traffic: &Traffic<F>, all: &[&dyn Competitor<F>]) -> Result<()> {
+pub(super) fn agree<F: Family>(
+    traffic: &Traffic<F>,
+    batch: usize,
+    all: &[&dyn Competitor<F>],
+) -> Result<()> {
     let mut first: Option<(String, u64)> = None;
-    for competitor in all {
-        let Some(sum) = competitor.sum(traffic)? else {
+    for &competitor in all {
+        if !takes_part(competitor, batch) {
+            continue;
+        }
+        let Some(sum) = competitor.sum(traffic, batch)? else {
             continue;
         };
         match &first {
             None => first = Some((competitor.label(), sum)),
             Some((label, expected)) => ensure!(
                 sum == *expected,
-                "{} {}: {label} and {} give different answers (checksums {expected:016x} and \
-                 {sum:016x})",
+                "{} {}, batches of {batch}: {label} and {} give different answers (checksums \
+                 {expected:016x} and {sum:016x})",
                 F::NAME,
                 traffic.name,
                 competitor.label()
@@ -297,10 +310,9 @@ pub(super) fn measure<F: Family>(
     core: usize,
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<Results>>> {
-    let takes_part = |competitor: &&dyn Competitor<F>| batch == 1 || competitor.batches();
     let mut results: Vec<_> = all
         .iter()
-        .map(|competitor| takes_part(competitor).then(Results::default))
+        .map(|&competitor| takes_part(competitor, batch).then(Results::default))
         .collect();
     for _ in 0..rounds {
         for (competitor, results) in all.iter().zip(&mut results) {
@@ -352,16 +364,20 @@ mod tests {
         let ours = Ours::<u32, u64>::new(&reader);
         let narrow = Ours::<u32, u32>::new(&reader);
         let all: [&dyn Competitor<u32>; 3] = [&ours, &peer, &narrow];
-        agree(&traffic, &all).unwrap();
+        for batch in [1, 32, BATCH_MAX] {
+            agree(&traffic, batch, &all).unwrap();
+        }
 
         let address = traffic.addresses[1234];
         let hop = reader.lookup(address.into()).unwrap().to_raw();
         let net = ipnet::Ipv4Net::new(address.into(), 32).unwrap();
         writer.insert(net, index(hop % 255 + 1)).unwrap();
-        let error = agree(&traffic, &all).unwrap_err().to_string();
+        let error = agree(&traffic, 1, &all).unwrap_err().to_string();
         for part in ["Shunt", "crate treebitmap", "cluster", "IPv4"] {
             assert!(error.contains(part), "{error}");
         }
+        // It looks up one by one, and the others agree.
+        agree(&traffic, 32, &all).unwrap();
     }
 
     #[test]
@@ -371,7 +387,7 @@ mod tests {
         let reader = writer.reader().unwrap();
         let traffic = some_traffic(&routes);
         let ours = Ours::<u32, u64>::new(&reader);
-        let bare = BareLoads::new::<u32>(&reader);
+        let bare = BareLoads::new(&reader);
         let peer = OfCrate(<u32 as CratePeers>::Poptrie::build(&[]));
         let all: [&dyn Competitor<u32>; 3] = [&ours, &bare, &peer];
         let core = core::last();

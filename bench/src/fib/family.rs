@@ -5,6 +5,7 @@ use shunt_fib::v6::V6;
 use shunt_fib::{Address, Fib4Config, Fib6Config, FibReader, FibWriter, Footprint, NextHopIndex};
 use shunt_rib::{Route, Update};
 
+use super::contest::{BareLoads, Competitor};
 use super::crates::CratePeers;
 
 /// A reader of our table.
@@ -27,7 +28,7 @@ pub(super) trait Family:
     const TARGETS: [f64; 2];
     /// The ratio to reach against that one where pods' routes have a tenth of the traffic.
     const POD_TARGET: Option<f64>;
-    /// A published rate to dream of, in million lookups/s, and whose it is.
+    /// A published rate, in million lookups/s, and whose it is.
     const PUBLISHED: Option<(f64, &'static str)>;
     /// Seconds that the build of the full table may take.
     const BUILD_TARGET: Option<f64>;
@@ -43,11 +44,8 @@ pub(super) trait Family:
     /// Appends an address in the form of DPDK's files.
     fn encode(self, file: &mut Vec<u8>);
 
-    /// The bits that the first level of a table with 2^24 entries is indexed by.
-    fn top24(self) -> usize;
-
-    /// The first address with these top 24 bits.
-    fn from_top24(top: usize) -> Self;
+    /// What no table of this family can be faster than, if that can be measured.
+    fn ceiling(reader: &Reader<Self>) -> Option<Box<dyn Competitor<Self>>>;
 }
 
 /// One of DPDK's tables.
@@ -114,13 +112,8 @@ impl Family for u32 {
         file.extend(self.to_ne_bytes());
     }
 
-    #[inline]
-    fn top24(self) -> usize {
-        (self >> 8) as usize
-    }
-
-    fn from_top24(top: usize) -> Self {
-        (top as u32) << 8
+    fn ceiling(reader: &Reader<Self>) -> Option<Box<dyn Competitor<Self>>> {
+        Some(Box::new(BareLoads::new(reader)))
     }
 }
 
@@ -144,7 +137,7 @@ impl Family for u128 {
     ];
     const TARGETS: [f64; 2] = [1.5, 1.5];
     const POD_TARGET: Option<f64> = None;
-    const PUBLISHED: Option<(f64, &'static str)> = Some((390.0, "PlanB, published (NSDI'26)"));
+    const PUBLISHED: Option<(f64, &'static str)> = Some((390.0, "PlanB (NSDI'26)"));
     const BUILD_TARGET: Option<f64> = None;
     const ENCODED: usize = 16;
 
@@ -160,13 +153,9 @@ impl Family for u128 {
         file.extend(self.to_be_bytes());
     }
 
-    #[inline]
-    fn top24(self) -> usize {
-        (self >> 104) as usize
-    }
-
-    fn from_top24(top: usize) -> Self {
-        (top as u128) << 104
+    /// A first level of 24 bits answers few addresses: its load bounds nothing.
+    fn ceiling(_: &Reader<Self>) -> Option<Box<dyn Competitor<Self>>> {
+        None
     }
 }
 
@@ -239,15 +228,6 @@ mod tests {
             [&address[..], &[32, 0], &hop, &[0; 4]].concat()
         );
         assert_eq!(encode_addresses(&[0x2001_0db8_u128 << 96]), address);
-    }
-
-    #[test]
-    fn the_top_24_bits_go_there_and_back() {
-        for top in [0, 1, 0xab_cdef, (1 << 24) - 1] {
-            assert_eq!(u32::from_top24(top).top24(), top);
-            assert_eq!(u128::from_top24(top).top24(), top);
-        }
-        assert_eq!(0x0102_03ff_u32.top24(), 0x01_0203);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use shunt_fib::FibError;
 use shunt_rib::{Route, routes, traffic};
 
-use super::contest::{BareLoads, Competitor, DpdkTable, OfCrate, Ours, Results, Traffic};
+use super::contest::{Competitor, DpdkTable, OfCrate, Ours, Results, Traffic};
 use super::contest::{agree, measure as contest};
 use super::crates::CrateTable;
 use super::dpdk::Built;
@@ -44,7 +44,7 @@ pub(super) fn measure<F: Family>(run: &Run, full: &[Route<F>], report: &mut Repo
         if !run.options.want(&format!("{} {name}", F::NAME)) {
             continue;
         }
-        let mut tables = Tables::build(run, name, &routes, 0)?;
+        let mut tables = Tables::build(run, name, &routes, 0, report)?;
         tables.memory(report);
         let traffic = traffic::table::<F>(&routes, addresses::<F>(), SEED);
         tables.rates("table traffic", traffic, None, report)?;
@@ -58,17 +58,23 @@ fn full_table<F: Family>(run: &Run, full: &[Route<F>], report: &mut Report) -> R
     let table = traffic::table::<F>(full, addresses::<F>(), SEED);
     let mixed = traffic::with_pods::<F>(table.clone(), &pods, POD_SHARE, SEED);
 
-    let mut tables = Tables::build(run, "full table", full, pods.len())?;
+    let mut tables = Tables::build(run, "full table", full, pods.len(), report)?;
     run.note_huge_pages(report)?;
     tables.memory(report);
-    tables.builds(report);
+    tables.slow_builds(report);
     let targets = Some(F::TARGETS);
-    tables.rates("table traffic", table, targets, report)?;
+    let best = tables.rates("table traffic", table, targets, report)?;
+    if let (Some(best), Some((rate, whose))) = (best, F::PUBLISHED) {
+        report.notes.push(format!(
+            "{}, table traffic: our best is {best:.0} M lookups/s; the rate published for {whose}, \
+             measured elsewhere, is {rate:.0} M lookups/s",
+            tables.name
+        ));
+    }
     let zipf = traffic::zipf::<F>(full, addresses::<F>(), SEED);
     tables.rates("Zipf traffic", zipf, targets, report)?;
     let random = traffic::random::<F>(addresses::<F>(), SEED);
     tables.rates("random traffic", random, targets, report)?;
-    tables.published(report);
     tables.extend("full table and pod routes", &pods)?;
     tables.rates(
         "1/10 to pods",
@@ -90,17 +96,13 @@ struct Tables<'a, F: Family> {
     name: String,
     writer: Writer<F>,
     reader: Reader<F>,
-    bare: BareLoads,
+    ceiling: Option<Box<dyn Competitor<F>>>,
     dpdk: Vec<(Kind, Built)>,
     treebitmap: OfCrate<F::Treebitmap>,
     prefix_trie: OfCrate<F::PrefixTrie>,
     poptrie: OfCrate<F::Poptrie>,
-    /// Seconds that the crates took to build, by label.
-    crates: Vec<(String, f64)>,
-    /// Our seconds.
+    /// Seconds that our build took.
     built: f64,
-    /// Our best rate so far.
-    best: f64,
 }
 
 /// Our table of `routes`, and the seconds its build took.
@@ -116,24 +118,23 @@ pub(super) fn build<F: Family>(routes: &[Route<F>]) -> Result<(Writer<F>, f64), 
     Ok((writer, start.elapsed().as_secs_f64()))
 }
 
-fn of_crate<F, T: CrateTable<F>>(
-    routes: &[(F, u8, u16)],
-    seconds: &mut Vec<(String, f64)>,
-) -> OfCrate<T> {
+fn of_crate<F, T: CrateTable<F>>(routes: &[(F, u8, u16)]) -> OfCrate<T> {
     eprintln!("  crate {}", T::NAME);
-    let start = Instant::now();
-    let table = T::build(routes);
-    let took = start.elapsed().as_secs_f64();
-    seconds.push((format!("crate {}", T::NAME), took));
-    OfCrate(table)
+    OfCrate(T::build(routes))
 }
 
 impl<'a, F: Family> Tables<'a, F> {
-    fn build(run: &'a Run<'a>, name: &str, routes: &[Route<F>], room: usize) -> Result<Self> {
+    fn build(
+        run: &'a Run<'a>,
+        name: &str,
+        routes: &[Route<F>],
+        room: usize,
+        report: &mut Report,
+    ) -> Result<Self> {
         eprintln!("{} {name}: building", F::NAME);
         let (mut writer, built) = build::<F>(routes)?;
         let reader = writer.reader()?;
-        let bare = BareLoads::new::<F>(&reader);
+        let ceiling = F::ceiling(&reader);
         let mut dpdk = Vec::new();
         run.dpdk
             .borrow()
@@ -142,7 +143,9 @@ impl<'a, F: Family> Tables<'a, F> {
         let slow = routes.len() > 500_000;
         for kind in F::DPDK {
             if slow && kind.slow && run.options.quick {
-                eprintln!("  {}: left out", kind.label);
+                let note = format!("{} {name}: {} is left out (--quick)", F::NAME, kind.label);
+                eprintln!("{note}");
+                report.notes.push(note);
                 continue;
             }
             let patience = if slow && kind.slow {
@@ -155,20 +158,17 @@ impl<'a, F: Family> Tables<'a, F> {
             dpdk.push((*kind, built));
         }
         let flat = flat::<F>(routes);
-        let mut crates = Vec::new();
         Ok(Self {
             run,
             name: format!("{} {name}", F::NAME),
             writer,
             reader,
-            bare,
+            ceiling,
             dpdk,
-            treebitmap: of_crate(&flat, &mut crates),
-            prefix_trie: of_crate(&flat, &mut crates),
-            poptrie: of_crate(&flat, &mut crates),
-            crates,
+            treebitmap: of_crate(&flat),
+            prefix_trie: of_crate(&flat),
+            poptrie: of_crate(&flat),
             built,
-            best: 0.0,
         })
     }
 
@@ -193,20 +193,21 @@ impl<'a, F: Family> Tables<'a, F> {
         Ok(())
     }
 
-    /// Rows for a kind of traffic, in batches of all sizes.
+    /// Rows for a kind of traffic, in batches of all sizes. Gives the best of our rates, in
+    /// million lookups/s; `None` if the user did not want this traffic.
     fn rates(
         &mut self,
         kind: &str,
         addresses: Vec<F>,
         targets: Targets,
         report: &mut Report,
-    ) -> Result<()> {
+    ) -> Result<Option<f64>> {
         let traffic = Traffic {
             name: format!("{}, {kind}", self.name),
             addresses,
         };
         if !self.run.options.want(&traffic.name) {
-            return Ok(());
+            return Ok(None);
         }
         self.run
             .dpdk
@@ -224,7 +225,9 @@ impl<'a, F: Family> Tables<'a, F> {
                 kind,
             })
             .collect();
-        let mut all: Vec<&dyn Competitor<F>> = vec![&self.bare, &ours];
+        let mut all: Vec<&dyn Competitor<F>> = self.ceiling.as_deref().into_iter().collect();
+        let own = all.len();
+        all.push(&ours);
         if self.dpdk.iter().any(|(kind, _)| kind.width == Width::U32) {
             all.push(&narrow);
         }
@@ -235,19 +238,21 @@ impl<'a, F: Family> Tables<'a, F> {
             &self.prefix_trie,
             &self.poptrie,
         ]);
-        eprintln!("{}: checking", traffic.name);
-        agree(&traffic, &all)?;
 
+        let mut best = 0.0;
         for (place, batch) in BATCHES.into_iter().enumerate() {
             eprintln!("{}: batches of {batch}", traffic.name);
+            agree(&traffic, batch, &all)?;
             let time = (self.run.options.rounds, TIME);
             let (core, interrupt) = (self.run.core, self.run.interrupt);
             let results = contest(&traffic, batch, &all, time, core, interrupt)?;
             let case = format!("{}, batches of {batch}", traffic.name);
             let results: Vec<_> = all.iter().zip(results).collect();
-            let bare = &results[0].1;
+            let ceiling = results[..own]
+                .first()
+                .and_then(|(_, results)| results.as_ref());
             let ours_of = |width| {
-                let ours = results[1..peers]
+                let ours = results[own..peers]
                     .iter()
                     .find(|(ours, _)| ours.width() == width);
                 ours.and_then(|(_, results)| results.as_ref())
@@ -259,16 +264,16 @@ impl<'a, F: Family> Tables<'a, F> {
                 let first = peer.label() == F::DPDK[0].label;
                 let target = targets.filter(|_| first && place > 0).map(|t| t[place - 1]);
                 let mut row = self.row(&case, &peer.label(), (ours, theirs), target);
-                if let (false, Some(bare)) = (row.met, bare) {
-                    row.limited_by = Some(limit(bare, theirs));
+                if let (false, Some(ceiling), Some(target)) = (row.met, ceiling, target) {
+                    row.limited_by = limit(ceiling, theirs, target);
                 }
                 report.rows.push(row);
             }
             if let Some(ours) = ours_of(Width::U64) {
-                self.best = self.best.max(ours.rates.median());
+                best = f64::max(best, ours.rates.median());
             }
         }
-        Ok(())
+        Ok(Some(best))
     }
 
     fn row(
@@ -292,68 +297,58 @@ impl<'a, F: Family> Tables<'a, F> {
     }
 }
 
-/// What a table of 24 bits cannot be faster than.
-fn limit(bare: &Results, theirs: &Results) -> String {
+/// What keeps every table of 24 bits from the target, if the bare loop does not reach it either.
+fn limit(bare: &Results, theirs: &Results, target: f64) -> Option<String> {
     let (bare, theirs) = (bare.rates.median(), theirs.rates.median());
-    format!(
-        "bare loop, a load of 2 bytes and a store of 8 an address: {bare:.0} M/s, {:.2} of the peer",
-        bare / theirs
-    )
+    let ratio = bare / theirs;
+    (ratio < target).then(|| {
+        format!(
+            "bare loop, a load of 2 bytes and a store of 8 an address: {bare:.0} M/s, {ratio:.2} \
+             of the peer"
+        )
+    })
 }
 
 impl<F: Family> Tables<'_, F> {
     /// Rows for memory: what ours has touched against what DPDK's tables have allocated.
     fn memory(&self, report: &mut Report) {
+        let case = format!("{}, memory (ours: touched, peer: allocated)", self.name);
+        if !self.run.options.want(&case) {
+            return;
+        }
         let ours = once(mib(F::footprint(&self.writer).touched as u64));
         for (kind, built) in &self.dpdk {
-            let case = format!("{}, memory (peer: allocated)", self.name);
-            report.rows.push(Row {
-                placement: self.run.placement(),
-                ..Row::compare(
-                    [SUITE.name, &case, kind.label, "MiB"],
-                    (&ours, &once(mib(built.bytes))),
-                    Better::Lower,
-                    None,
-                )
-            });
+            report.rows.push(Row::compare(
+                [SUITE.name, &case, kind.label, "MiB"],
+                (&ours, &once(mib(built.bytes))),
+                Better::Lower,
+                None,
+            ));
         }
-    }
-
-    /// Rows for builds, once each. Those that take little time are repeated in turns elsewhere.
-    fn builds(&self, report: &mut Report) {
-        let case = format!("{}, build", self.name);
-        let dpdk = self.dpdk.iter().skip(1);
-        let dpdk = dpdk.map(|(kind, built)| (kind.label, built.seconds));
-        let crates = self
-            .crates
+        let groups = self
+            .dpdk
             .iter()
-            .map(|(label, seconds)| (label.as_str(), *seconds));
-        for (peer, seconds) in dpdk.chain(crates) {
-            report.rows.push(Row {
-                placement: self.run.placement(),
-                cpu_ours: 1.0,
-                cpu_theirs: 1.0,
-                ..Row::compare(
-                    [SUITE.name, &case, peer, "s"],
-                    (&once(self.built), &once(seconds)),
-                    Better::Lower,
-                    None,
-                )
-            });
-        }
+            .map(|(kind, built)| format!("{} {}", kind.label, built.groups));
+        report.notes.push(format!(
+            "{}: second-level groups that the peers were given: {}",
+            self.name,
+            groups.collect::<Vec<_>>().join(", ")
+        ));
     }
 
-    /// A row against a published rate, by our best one.
-    fn published(&self, report: &mut Report) {
-        if let Some((rate, whose)) = F::PUBLISHED {
-            let case = format!("{}, best of all traffic and batches", self.name);
+    /// Rows for the builds that are too slow to be repeated in turns, as the others are.
+    fn slow_builds(&self, report: &mut Report) {
+        let case = format!("{}, build, once, with room for the pods' routes", self.name);
+        if !self.run.options.want(&case) {
+            return;
+        }
+        for (kind, built) in self.dpdk.iter().filter(|(kind, _)| kind.slow) {
             report.rows.push(Row {
                 placement: self.run.placement(),
-                stretch: Some(1.0),
                 ..Row::compare(
-                    [SUITE.name, &case, whose, "M lookups/s"],
-                    (&once(self.best), &once(rate)),
-                    Better::Higher,
+                    [SUITE.name, &case, kind.label, "s"],
+                    (&once(self.built), &once(built.seconds)),
+                    Better::Lower,
                     None,
                 )
             });
@@ -372,4 +367,20 @@ impl<F: Family> Drop for Tables<'_, F> {
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bare_loop_is_a_limit_only_where_it_is_below_the_target() {
+        let results = |rate| Results {
+            rates: once(rate),
+            busy: once(1.0),
+        };
+        let limit = |bare| limit(&results(bare), &results(100.0), 1.2);
+        assert!(limit(119.0).unwrap().contains("1.19 of the peer"));
+        assert_eq!(limit(120.0), None);
+    }
 }

@@ -3,15 +3,17 @@
 //! All tables hold the same routes and look the same addresses up, in turns, on one core. Ours and
 //! the crates' run in this process, DPDK's in another that sleeps meanwhile (`bench/peers`). Each
 //! pair writes results of the same width, and the checksums of all answers are compared before
-//! anything is timed. Each takes addresses as its interface wants them: DPDK's IPv6 tables as
-//! bytes in network order, ours as integers.
+//! each size of batch is timed, and after a replay of updates. Each takes addresses as its
+//! interface wants them: DPDK's IPv6 tables as bytes in network order, ours as integers.
 //!
 //! - `lookups`: rates by set of routes, kind of traffic and size of the batch; memory.
-//! - `updates`: builds; a day of updates, alone and beside a reader (`replay`).
+//! - `builds`: builds of the full table.
+//! - `updates`: a day of updates (`replay`), the writer alone; `beside`: and beside a reader.
 //! - `contest`: who takes part, and the turns. `family`, `crates`, `dpdk`: who they are.
 //! - `checksum`, `pages`: the same answers, in the same pages.
 
 mod beside;
+mod builds;
 mod checksum;
 mod contest;
 mod crates;
@@ -26,7 +28,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use shunt_rib::{Route, Table};
+use shunt_rib::{Route, Table, Updates};
 
 use self::dpdk::Dpdk;
 use self::family::Family;
@@ -56,10 +58,33 @@ struct Run<'a> {
     /// Where our writer works beside a reader.
     writer_core: usize,
     pages: &'static str,
+    /// Whether those are huge.
+    huge: bool,
+}
+
+/// The routes of a family and their updates.
+struct Data<F: Family> {
+    table: Table<F>,
+    day: Updates<F>,
+}
+
+impl<F: Family> Data<F> {
+    /// `None` if the user wants no case of the family.
+    fn load(options: &Options) -> Result<Option<Self>> {
+        if !options.want(F::NAME) {
+            return Ok(None);
+        }
+        eprintln!("{}: loading the table and its updates", F::NAME);
+        let table = Table::<F>::load_real()?;
+        let day = Updates::load(&table)?;
+        Ok(Some(Self { table, day }))
+    }
 }
 
 fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
     let pages = Pages::set(options.huge_pages)?;
+    // Before any peer is installed or built: without data that would be for nothing.
+    let (v4, v6) = (Data::<u32>::load(options)?, Data::<u128>::load(options)?);
     let core = core::last();
     let writer_core = core::others(core)
         .next()
@@ -71,6 +96,7 @@ fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
         core,
         writer_core,
         pages: pages.kind(),
+        huge: pages.huge(),
     };
     core::pin(core)?;
     let mut report = Report::default();
@@ -80,18 +106,23 @@ fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
         pages.kind(),
         pages.setting()
     ));
-    run.family::<u32>(&mut report)?;
-    run.family::<u128>(&mut report)?;
+    if let Some(data) = v4 {
+        run.family(data, &mut report)?;
+    }
+    if let Some(data) = v6 {
+        report.notes.push(
+            "DPDK's IPv6 tables take addresses as bytes in network order and rearrange them \
+             inside, which is part of their figures; ours take integers"
+                .to_owned(),
+        );
+        run.family(data, &mut report)?;
+    }
     Ok(report)
 }
 
 impl Run<'_> {
-    fn family<F: Family>(&self, report: &mut Report) -> Result<()> {
-        if !self.options.want(F::NAME) {
-            return Ok(());
-        }
-        eprintln!("{}: loading the table and its updates", F::NAME);
-        let table = Table::<F>::load_real()?;
+    fn family<F: Family>(&self, data: Data<F>, report: &mut Report) -> Result<()> {
+        let Data { table, day } = data;
         report.notes.push(format!(
             "{} full table: {} routes, {}",
             F::NAME,
@@ -99,7 +130,8 @@ impl Run<'_> {
             table.source
         ));
         lookups::measure::<F>(self, &table.routes, report)?;
-        updates::measure(self, &table, report)
+        builds::measure::<F>(self, &table.routes, report)?;
+        updates::measure::<F>(self, &table.routes, day, report)
     }
 
     /// Where and in what pages single-core figures are measured.
@@ -107,9 +139,9 @@ impl Run<'_> {
         format!("core {}, in turns; {}", self.core, self.pages)
     }
 
-    /// Notes how much of the memory lies in huge pages, where that was asked for.
+    /// Notes how much of the memory lies in huge pages, where it should.
     fn note_huge_pages(&self, report: &mut Report) -> Result<()> {
-        if self.options.huge_pages {
+        if self.huge {
             let mib = |process| huge_bytes(process).map(|bytes| bytes >> 20);
             report.notes.push(format!(
                 "in huge pages: {} MiB of this process, {} MiB of DPDK's",

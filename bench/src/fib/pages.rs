@@ -1,9 +1,10 @@
 //! The memory pages that the competitors get.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Of the kernel: Documentation/admin-guide/mm/transhuge.rst.
 const SETTING: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -26,7 +27,20 @@ impl Pages {
     }
 
     fn at(path: PathBuf, huge: bool) -> Result<Self> {
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !huge => {
+                return Ok(Self {
+                    path,
+                    now: "none".to_owned(),
+                    former: None,
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+                "{}: this kernel has no transparent huge pages: use --pages default",
+                path.display()
+            ),
+            text => text.with_context(|| path.display().to_string())?,
+        };
         let former = chosen(&text)
             .with_context(|| format!("{}: nothing is chosen in {text:?}", path.display()))?;
         if !huge || former == "always" {
@@ -45,15 +59,21 @@ impl Pages {
         })
     }
 
+    /// Whether an ordinary allocation gets huge ones.
+    pub(super) fn huge(&self) -> bool {
+        self.now == "always"
+    }
+
     /// What an ordinary allocation gets.
     pub(super) fn kind(&self) -> &'static str {
-        match self.now.as_str() {
-            "always" => "transparent huge pages",
-            _ => "4 KiB pages",
+        if self.huge() {
+            "transparent huge pages"
+        } else {
+            "4 KiB pages"
         }
     }
 
-    /// The kernel's setting.
+    /// The kernel's setting; "none" if it has no such pages.
     pub(super) fn setting(&self) -> &str {
         &self.now
     }
@@ -112,6 +132,18 @@ mod tests {
 
         let error = Pages::at(file.path().into(), true).unwrap_err();
         assert!(error.to_string().contains("nothing is chosen"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_without_huge_pages_has_small_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("enabled");
+        let pages = Pages::at(path.clone(), false).unwrap();
+        assert_eq!((pages.kind(), pages.setting()), ("4 KiB pages", "none"));
+        drop(pages);
+        assert!(!path.exists());
+        let error = Pages::at(path, true).unwrap_err().to_string();
+        assert!(error.contains("--pages default"), "{error}");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use shunt_rib::{Route, Table, Update, Updates, traffic};
+use shunt_rib::{Route, Update, Updates, traffic};
 
+use super::contest::{BATCH_MAX, Competitor, DpdkTable, Ours, Traffic, agree};
 use super::dpdk::Latency;
-use super::family::{Family, encode_routes, encode_updates};
+use super::family::{Family, Kind, encode_addresses, encode_routes, encode_updates};
 use super::lookups::build;
 use super::replay::{latency, replay};
-use super::{Run, SUITE, asked, beside};
+use super::{Run, SUITE, beside};
 use crate::compare::Report;
 use crate::core;
 use crate::figures::{Better, Row, Series};
@@ -19,17 +20,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Addresses of one pass of the reader.
 const ADDRESSES: usize = 1 << 20;
 
-/// Measures builds and updates of a family.
+/// Measures updates of a family.
 ///
 /// # Errors
 /// A table refuses an update, the peer fails, or the user interrupts.
-pub(super) fn measure<F: Family>(run: &Run, table: &Table<F>, report: &mut Report) -> Result<()> {
-    let day = Updates::<F>::load(table)?;
+pub(super) fn measure<F: Family>(
+    run: &Run,
+    routes: &[Route<F>],
+    day: Updates<F>,
+    report: &mut Report,
+) -> Result<()> {
     let changing = day.clone().with_changing_hops();
-    let addresses = traffic::table::<F>(&table.routes, ADDRESSES, 1);
+    let addresses = traffic::table::<F>(routes, ADDRESSES, 1);
     run.dpdk
         .borrow()
-        .file("routes", &encode_routes::<F>(&table.routes))?;
+        .file("routes", &encode_routes::<F>(routes))?;
     for (name, day) in [
         ("day of updates", day),
         ("day of updates, each a new hop", changing),
@@ -41,17 +46,14 @@ pub(super) fn measure<F: Family>(run: &Run, table: &Table<F>, report: &mut Repor
         let contest = Day::<F> {
             run,
             name: case,
-            routes: &table.routes,
+            routes,
             updates: &day.updates,
             addresses: &addresses,
         };
         run.dpdk
             .borrow()
             .file("updates", &encode_updates::<F>(&day.updates))?;
-        let alone = contest.alone()?;
-        if name == "day of updates" {
-            builds::<F>(run, &alone, report);
-        }
+        let alone = contest.alone(report)?;
         contest.rows_alone(&alone, report);
         beside::measure(&contest, &alone[0], report)?;
     }
@@ -86,8 +88,6 @@ impl Latencies {
 /// A writer with nobody beside it.
 #[derive(Default)]
 pub(super) struct Alone {
-    /// Seconds.
-    builds: Series,
     /// Million updates a second.
     pub(super) rates: Series,
     pub(super) latencies: Latencies,
@@ -96,47 +96,68 @@ pub(super) struct Alone {
 
 impl<F: Family> Day<'_, F> {
     /// Ours and the first of DPDK's, in turns. Every replay begins with a table just built.
-    fn alone(&self) -> Result<[Alone; 2]> {
+    fn alone(&self, report: &mut Report) -> Result<[Alone; 2]> {
         let [mut ours, mut theirs] = [Alone::default(), Alone::default()];
-        let kind = F::DPDK[0].name;
+        let kind = F::DPDK[0];
+        // Updates that the peer did in its time, the fewest of all rounds.
+        let mut least = self.updates.len();
         for round in 1..=self.run.options.rounds {
             eprintln!("{}: alone, round {round}", self.name);
             self.run.interrupt.check()?;
             let before = core::Time::of(self.run.core)?;
-            for each in [false, true] {
-                let (mut writer, seconds) = build::<F>(self.routes)?;
-                ours.builds.push(seconds);
-                if each {
-                    ours.latencies.push(latency(&mut writer, self.updates)?);
-                } else {
-                    ours.rates.push(replay(&mut writer, self.updates)? / 1e6);
-                }
-            }
+            let (mut writer, _) = build::<F>(self.routes)?;
+            ours.rates.push(replay(&mut writer, self.updates)? / 1e6);
+            let (mut writer, _) = build::<F>(self.routes)?;
+            ours.latencies.push(latency(&mut writer, self.updates)?);
             ours.busy
                 .push(core::Time::of(self.run.core)?.busy_since(before));
 
             let before = core::Time::of(self.run.core)?;
-            for each in [false, true] {
-                let mut dpdk = self.run.dpdk.borrow_mut();
-                theirs
-                    .builds
-                    .push(dpdk.build(kind, "routes", self.routes.len())?.seconds);
-                if each {
-                    theirs
-                        .latencies
-                        .push(dpdk.latency(kind, "updates", PATIENCE)?);
-                } else {
-                    theirs
-                        .rates
-                        .push(dpdk.replay(kind, "updates", PATIENCE)? / 1e6);
-                }
-                dpdk.free(kind)?;
+            let mut dpdk = self.run.dpdk.borrow_mut();
+            dpdk.build(kind.name, "routes", self.routes.len())?;
+            let (replayed, rate) = dpdk.replay(kind.name, "updates", PATIENCE)?;
+            theirs.rates.push(rate / 1e6);
+            drop(dpdk);
+            if round == 1 {
+                self.agree(kind, replayed)?;
             }
+            let mut dpdk = self.run.dpdk.borrow_mut();
+            dpdk.free(kind.name)?;
+            dpdk.build(kind.name, "routes", self.routes.len())?;
+            let (timed, times) = dpdk.latency(kind.name, "updates", PATIENCE)?;
+            theirs.latencies.push(times);
+            dpdk.free(kind.name)?;
             theirs
                 .busy
                 .push(core::Time::of(self.run.core)?.busy_since(before));
+            least = least.min(replayed).min(timed);
         }
+        report
+            .notes
+            .extend(cut(&self.name, kind.label, least, self.updates.len()));
         Ok([ours, theirs])
+    }
+
+    /// Checks that the peer, after so many updates, answers as ours does after them.
+    fn agree(&self, kind: Kind, replayed: usize) -> Result<()> {
+        let (mut writer, _) = build::<F>(self.routes)?;
+        replay(&mut writer, &self.updates[..replayed])?;
+        let reader = writer.reader()?;
+        // What changed, and what should not have.
+        let changed = self.updates.iter().map(|update| F::first(update.net()));
+        let mut addresses: Vec<F> = changed.chain(self.addresses.iter().copied()).collect();
+        addresses.truncate(addresses.len() / BATCH_MAX * BATCH_MAX);
+        let traffic = Traffic {
+            name: format!("after {replayed} updates of the {}", self.name),
+            addresses,
+        };
+        let dpdk = &self.run.dpdk;
+        dpdk.borrow()
+            .file("traffic", &encode_addresses(&traffic.addresses))?;
+        dpdk.borrow_mut().traffic("traffic", F::ENCODED)?;
+        let theirs = DpdkTable { dpdk, kind };
+        let all: [&dyn Competitor<F>; 2] = [&Ours::<F, u64>::new(&reader), &theirs];
+        agree(&traffic, BATCH_MAX, &all)
     }
 
     fn rows_alone(&self, [ours, theirs]: &[Alone; 2], report: &mut Report) {
@@ -176,6 +197,7 @@ impl<F: Family> Day<'_, F> {
                 placement: self.run.placement(),
                 cpu_ours: ours.busy.median(),
                 cpu_theirs: theirs.busy.median(),
+                extreme: what == ", longest",
                 ..Row::compare(
                     [SUITE.name, &case, F::DPDK[0].label, unit],
                     (ours_series, theirs_series),
@@ -187,24 +209,29 @@ impl<F: Family> Day<'_, F> {
     }
 }
 
-/// Rows for builds of the full table.
-fn builds<F: Family>(run: &Run, [ours, theirs]: &[Alone; 2], report: &mut Report) {
-    let case = format!("{} full table, build", F::NAME);
-    let mut rows = vec![Row::compare(
-        [SUITE.name, &case, F::DPDK[0].label, "s"],
-        (&ours.builds, &theirs.builds),
-        Better::Lower,
-        None,
-    )];
-    if let Some(seconds) = F::BUILD_TARGET {
-        rows.push(asked([&case, "s"], &ours.builds, seconds, Better::Lower));
-    }
-    for row in rows {
-        report.rows.push(Row {
-            placement: run.placement(),
-            cpu_ours: ours.busy.median(),
-            cpu_theirs: theirs.busy.median(),
-            ..row
-        });
+/// A note, if the peer's time was over before the day was.
+fn cut(name: &str, peer: &str, done: usize, all: usize) -> Option<String> {
+    (done < all).then(|| {
+        format!(
+            "{name}: {peer} was stopped after {} s, with {:.0} % of the updates done; its figures \
+             are of those",
+            PATIENCE.as_secs(),
+            done as f64 / all as f64 * 100.0
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_did_not_do_the_day_is_noted() {
+        assert_eq!(cut("IPv4 day of updates", "rte_fib", 10, 10), None);
+        let note = cut("IPv4 day of updates", "rte_fib", 4, 10).unwrap();
+        assert!(
+            note.contains("rte_fib was stopped after 2 s, with 40 %"),
+            "{note}"
+        );
     }
 }
