@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use shunt_bench::compare::{self, Options, SUITES, html, table};
-use shunt_bench::figures::write_json;
+use shunt_bench::compare::{self, Options, Output, SUITES, html, table};
+use shunt_bench::figures::json;
 use shunt_bench::interrupt::Interrupt;
 
 /// Measures Shunt and its peers in turns and compares them. Takes root for installing peers, and
@@ -67,17 +67,19 @@ fn program(arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitCode> {
         huge_pages: arguments.pages == Pages::Huge,
         only: arguments.only.clone(),
     };
-    let report = (suite.run)(&options, interrupt)?;
+    let open = |path: &Option<PathBuf>| path.as_deref().map(Output::open).transpose();
+    let (rows, page) = (open(&arguments.json)?, open(&arguments.html)?);
+    let report = suite.report(&options, interrupt)?;
+    if let Some(output) = rows {
+        output.write(&json(&report.rows)?)?;
+    }
+    if let Some(output) = page {
+        output.write(&html::page(&format!("compare {}", suite.name), &report))?;
+    }
     print!(
         "{}",
         table::render(&report, std::io::stdout().is_terminal())
     );
-    if let Some(path) = &arguments.json {
-        write_json(path, &report.rows)?;
-    }
-    if let Some(path) = &arguments.html {
-        html::write(path, &format!("compare {}", suite.name), &report)?;
-    }
     Ok(if report.met() {
         ExitCode::SUCCESS
     } else {

@@ -1,11 +1,8 @@
 //! The report as one page without anything from elsewhere.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use anyhow::{Context, Result};
-
-use super::{Outcome, Report, number, spread, target, unsteady};
+use super::{Outcome, Report, cpu, number, placement, spread, target, unsteady};
 
 const HEAD: &str = "<!doctype html>
 <html lang=\"en\"><head><meta charset=\"utf-8\">
@@ -21,15 +18,8 @@ small { color: #777; }
 </style>
 ";
 
-/// Writes the page.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write(path: &Path, title: &str, report: &Report) -> Result<()> {
-    std::fs::write(path, page(title, report)).with_context(|| path.display().to_string())
-}
-
-fn page(title: &str, report: &Report) -> String {
+/// The page.
+pub fn page(title: &str, report: &Report) -> String {
     let title = escaped(title);
     let mut page = format!("{HEAD}<title>{title}</title></head><body><h1>{title}</h1>\n<ul>\n");
     for note in report.notes.iter().cloned().chain(unsteady(&report.rows)) {
@@ -66,7 +56,7 @@ fn page(title: &str, report: &Report) -> String {
             page,
             "<tr><td>{}{limit}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td>\
              <td class=\"n\">{}</td><td class=\"n {class}\">{}</td><td>{}</td>\
-             <td class=\"{class}\">{}</td><td class=\"n\">{:.2} / {:.2}</td>\
+             <td class=\"{class}\">{}</td><td class=\"n\">{}</td>\
              <td><small>{}</small></td></tr>",
             escaped(&row.case),
             escaped(&row.peer),
@@ -76,14 +66,13 @@ fn page(title: &str, report: &Report) -> String {
             number(row.ratio),
             target(row),
             outcome.text(),
-            row.cpu_ours,
-            row.cpu_theirs,
-            escaped(&row.placement),
+            cpu(row),
+            escaped(placement(row)),
         );
     }
     page.push_str(
         "</table>\n<p>ours, theirs: median [smallest, largest] of the rounds. CPU: busy share of \
-         the cores during ours / theirs.</p>\n</body></html>\n",
+         the cores during ours / theirs; - is not measured.</p>\n</body></html>\n",
     );
     page
 }
@@ -107,9 +96,7 @@ mod tests {
             rows: rows(),
             notes: vec!["1 < 2".to_owned()],
         };
-        let file = tempfile::NamedTempFile::new().unwrap();
-        write(file.path(), "compare \"fib\"", &report).unwrap();
-        let page = std::fs::read_to_string(file.path()).unwrap();
+        let page = page("compare \"fib\"", &report);
         assert_eq!(page.matches("<tr>").count(), 1 + report.rows.len());
         assert_eq!(page.matches("class=\"n missed\"").count(), 1);
         assert_eq!(page.matches("class=\"n met\"").count(), 1);

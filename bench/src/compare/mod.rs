@@ -6,12 +6,15 @@
 //! ([`figures::write_json`](crate::figures::write_json)) and as a page ([`html`]).
 
 pub mod html;
+mod output;
 pub mod table;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::figures::Row;
 use crate::interrupt::Interrupt;
+
+pub use output::Output;
 
 /// What the user asks of a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +63,24 @@ pub struct Suite {
     pub about: &'static str,
     /// Measures. Installs missing peers or fails with the command that does.
     pub run: fn(&Options, &Interrupt) -> Result<Report>,
+}
+
+impl Suite {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// It fails, or nothing in it has the name that the user wants.
+    pub fn report(&self, options: &Options, interrupt: &Interrupt) -> Result<Report> {
+        let report = (self.run)(options, interrupt)?;
+        ensure!(
+            !report.rows.is_empty(),
+            "--only {:?}: no case of the suite {} begins so; without the option it shows all their \
+             names",
+            options.only.as_deref().unwrap_or_default(),
+            self.name
+        );
+        Ok(report)
+    }
 }
 
 /// All suites.
@@ -128,11 +149,12 @@ fn spread(median: f64, [min, max]: [f64; 2]) -> String {
 /// Spread of one side's rounds, of their median, from which on they are not to be trusted.
 const UNSTEADY: f64 = 0.15;
 
-/// A warning, if some rows' rounds differ too much.
+/// A warning, if some rows' rounds differ too much. Extremes always do.
 fn unsteady(rows: &[Row]) -> Option<String> {
     let wide = |median: f64, [min, max]: [f64; 2]| max - min > UNSTEADY * median;
     let unsteady = rows
         .iter()
+        .filter(|row| !row.extreme)
         .filter(|row| wide(row.ours, row.ours_spread) || wide(row.theirs, row.theirs_spread));
     let n = unsteady.count();
     (n > 0).then(|| {
@@ -145,10 +167,28 @@ fn unsteady(rows: &[Row]) -> Option<String> {
     })
 }
 
+/// What ran on which core, if anything was timed.
+fn placement(row: &Row) -> &str {
+    if row.placement.is_empty() {
+        "-"
+    } else {
+        &row.placement
+    }
+}
+
+/// The busy shares during ours and theirs.
+fn cpu(row: &Row) -> String {
+    let share = |busy: f64| match busy {
+        0.0 => "-".to_owned(),
+        busy => format!("{busy:.2}"),
+    };
+    format!("{} / {}", share(row.cpu_ours), share(row.cpu_theirs))
+}
+
 /// Different placements, in order of appearance; a row names its own by its number from 1.
 fn placements(rows: &[Row]) -> Vec<&str> {
     let mut all: Vec<&str> = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| !row.placement.is_empty()) {
         if !all.contains(&row.placement.as_str()) {
             all.push(&row.placement);
         }
@@ -254,6 +294,37 @@ pub(crate) mod tests {
         assert_eq!(unsteady(&rows[..1]), None);
         rows[0].theirs_spread = [70.0, 90.0];
         assert!(unsteady(&rows[..1]).is_some());
+        rows[0].extreme = true;
+        assert_eq!(unsteady(&rows[..1]), None);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_a_dash() {
+        let mut row = rows().remove(0);
+        assert_eq!(
+            (cpu(&row).as_str(), placement(&row)),
+            ("0.50 / 1.00", "core 1")
+        );
+        (row.cpu_theirs, row.placement) = (0.0, String::new());
+        assert_eq!((cpu(&row).as_str(), placement(&row)), ("0.50 / -", "-"));
+        assert!(placements(&[row]).is_empty());
+    }
+
+    #[test]
+    fn a_suite_without_a_row_is_an_error_that_names_the_option() {
+        let suite = Suite {
+            name: "none",
+            about: "",
+            run: |_, _| Ok(Report::default()),
+        };
+        let options = Options {
+            rounds: 1,
+            quick: false,
+            huge_pages: false,
+            only: Some("IPv6 dya".to_owned()),
+        };
+        let error = suite.report(&options, &Interrupt::default()).unwrap_err();
+        assert!(error.to_string().contains("--only \"IPv6 dya\""), "{error}");
     }
 
     #[test]

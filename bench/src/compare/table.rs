@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::{Outcome, Report, number, placements, spread, target, unsteady};
+use super::{Outcome, Report, cpu, number, placements, spread, target, unsteady};
 use crate::figures::Row;
 
 /// The report as text; missed targets red and met ones green if `colour`.
@@ -31,7 +31,7 @@ pub fn render(report: &Report, colour: bool) -> String {
         }
     }
     let mut text = format!("{table}\n");
-    text.push_str("ours, theirs: median [smallest, largest] of the rounds; CPU: ours / theirs\n");
+    text.push_str("ours, theirs: median [smallest, largest] of the rounds; CPU: ours / theirs, - is not measured\n");
     for (number, placement) in (1..).zip(&placements) {
         let _ = writeln!(text, "on {number}: {placement}");
     }
@@ -70,8 +70,8 @@ fn cells(row: &Row, above: &str, placements: &[&str]) -> Vec<Cell> {
         paint(Cell::new(number(row.ratio))),
         Cell::new(target(row)),
         paint(Cell::new(outcome.text())),
-        Cell::new(format!("{:.2} / {:.2}", row.cpu_ours, row.cpu_theirs)),
-        Cell::new(on.map_or(String::new(), |on| (on + 1).to_string())),
+        Cell::new(cpu(row)),
+        Cell::new(on.map_or("-".to_owned(), |on| (on + 1).to_string())),
     ]
 }
 
