@@ -1,6 +1,8 @@
 //! A day of BGP updates replayed over the full routing table, every answer compared with the
 //! oracle's. Where the real table is not at hand, shunt-rib makes one up of the same make-up.
 
+use std::array;
+
 use shunt_fib::{
     Family, Fib4Config, Fib4Writer, Fib6Config, Fib6Writer, FibReader, FibWriter, NextHopIndex,
 };
@@ -18,6 +20,9 @@ const COMPARE_EVERY: usize = 100_000;
 const RANDOM: usize = 1_000_000;
 /// Random addresses of the last one.
 const RANDOM_AT_END: usize = 4_000_000;
+/// Addresses of a batch after an update: more than the tables take through their levels at a time,
+/// and not a multiple of the probes' number, so that these come to every place.
+const BATCH: usize = 69;
 
 /// An address that both crates know.
 trait Address:
@@ -38,6 +43,9 @@ where
     writer: FibWriter<F>,
     reader: FibReader<F>,
     oracle: Oracle<F::Address>,
+    /// The addresses probed last, in a ring.
+    recent: [F::Address; BATCH],
+    probed: usize,
 }
 
 impl<F: Family> Replay<F>
@@ -50,6 +58,8 @@ where
             writer,
             reader,
             oracle: Oracle::new(&[]),
+            recent: [<F::Address as shunt_fib::Address>::ZERO; BATCH],
+            probed: 0,
         }
     }
 
@@ -66,16 +76,35 @@ where
         assert_eq!(old.map(NextHopIndex::get), expected, "{update:?}");
     }
 
-    /// Applies an update and compares what the reader finds at and around its prefix.
+    /// Applies an update and compares what the reader finds at and around its prefix: few
+    /// addresses, which are looked up one by one, the same again and again, and with others.
     fn apply_and_probe(&mut self, update: Update<F::Address>) {
         self.apply(update);
         let addresses = probes::<F::Address>(update.net());
-        let mut raw = [0_u16; 5];
-        self.reader.lookup_batch(&addresses, &mut raw);
-        self.reader.quiescent();
-        for (address, raw) in addresses.into_iter().zip(raw) {
-            check(address, raw, self.oracle.lookup(address));
+        let expected = addresses.map(|address| self.oracle.lookup(address));
+        self.compare_at(&addresses, &expected);
+        let repeated = array::from_fn::<_, BATCH, _>(|i| addresses[i % addresses.len()]);
+        let mut raw = [0_u16; BATCH];
+        self.reader.lookup_batch(&repeated, &mut raw);
+        for (i, (address, raw)) in repeated.into_iter().zip(raw).enumerate() {
+            check(address, raw, expected[i % expected.len()]);
         }
+
+        for address in addresses {
+            self.recent[self.probed % BATCH] = address;
+            self.probed += 1;
+        }
+        self.reader.lookup_batch(&self.recent, &mut raw);
+        for (address, raw) in self.recent.into_iter().zip(raw) {
+            // Some of them are this update's, for which the oracle has spoken.
+            let alone = self.reader.lookup(address.into());
+            assert_eq!(
+                NextHopIndex::from_raw(raw),
+                alone,
+                "{address:x?} in a batch"
+            );
+        }
+        self.reader.quiescent();
     }
 
     /// Compares the routes in order, and what the reader finds at the edges and in the middle of
