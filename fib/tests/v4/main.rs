@@ -5,6 +5,7 @@ mod common;
 mod groups;
 mod oracle;
 mod readers;
+mod scale;
 mod updates;
 
 common::tests_of!(shunt_fib::v4::V4:
