@@ -70,7 +70,8 @@ pub struct Row {
     pub ours: f64,
     /// Median of the peer's rounds.
     pub theirs: f64,
-    /// Ours / theirs.
+    /// Ours / theirs: of the medians, or the median of the rounds' where they were measured in
+    /// pairs.
     pub ratio: f64,
     /// Which way is better.
     pub better: Better,

@@ -225,7 +225,9 @@ impl<'a, F: Family> Tables<'a, F> {
                 kind,
             })
             .collect();
-        let mut all: Vec<&dyn Competitor<F>> = self.ceiling.as_deref().into_iter().collect();
+        // Where nothing is asked for, nothing is limited.
+        let ceiling = self.ceiling.as_deref().filter(|_| targets.is_some());
+        let mut all: Vec<&dyn Competitor<F>> = ceiling.into_iter().collect();
         let own = all.len();
         all.push(&ours);
         if self.dpdk.iter().any(|(kind, _)| kind.width == Width::U32) {
