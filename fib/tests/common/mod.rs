@@ -1,5 +1,6 @@
 //! What the tests of both address families share: a test is written once, for any family.
 
+pub(crate) mod batches;
 pub(crate) mod default_route;
 pub(crate) mod readers;
 pub(crate) mod storm;

@@ -321,65 +321,6 @@ fn a_default_route_lies_under_everything() {
 }
 
 #[test]
-fn batches_of_every_length() {
-    let mut random = Random(2);
-    let mut pair = Pair::new(Fib4Config::MAX_GROUPS);
-    for _ in 0..400 {
-        let len = 25 + random.below(8) as u8;
-        let net = net(0x0a00_0000 | random.below(1 << 16) as u32, len);
-        let hop = random.hop();
-        pair.insert_with_room(net, hop);
-    }
-    pair.insert(net(0x0a00_8000, 17), hop(9));
-    // Some hits in each level, and misses.
-    let address = |random: &mut Random| 0x0a00_0000 | random.below(1 << 17) as u32;
-    // Some lengths beyond what is looked up at a time.
-    for len in (0..=70).chain([255, 256, 257, 600]) {
-        for round in 0..20 {
-            match round {
-                0 => pair.remove(net(0, 0)),
-                10 => assert!(pair.insert(net(0, 0), random.hop())),
-                _ => {}
-            }
-            let addresses: Vec<u32> = (0..len).map(|_| address(&mut random)).collect();
-            let mut raw = vec![0xdeadu16; len + 1];
-            pair.reader.lookup_batch(&addresses, &mut raw[..len]);
-            for (&address, &raw) in addresses.iter().zip(&raw) {
-                assert_eq!(
-                    NextHopIndex::from_raw(raw),
-                    pair.reader.lookup(address.into())
-                );
-                assert_eq!(raw == 0, pair.oracle.lookup(address).is_none());
-            }
-            assert_eq!(raw[len], 0xdead);
-            let mut wide = (vec![0xdeadu32; len + 1], vec![0xdeadu64; len + 1]);
-            pair.reader.lookup_batch(&addresses, &mut wide.0[..len]);
-            pair.reader.lookup_batch(&addresses, &mut wide.1[..len]);
-            assert!(raw.iter().map(|raw| u32::from(*raw)).eq(wide.0));
-            assert!(raw.iter().map(|raw| u64::from(*raw)).eq(wide.1));
-        }
-    }
-}
-
-#[test]
-fn batches_of_unequal_lengths_take_the_shorter() {
-    let mut pair = Pair::new(1);
-    pair.insert(net(0x0a00_0000, 32), hop(1));
-    pair.insert(net(0x0a00_0100, 24), hop(2));
-    let mut raw = [7u16; 3];
-    pair.reader
-        .lookup_batch(&[0x0a00_0000, 0x0a00_0100], &mut raw);
-    assert_eq!(raw, [2, 3, 7]);
-    let mut raw = [7u16; 1];
-    pair.reader
-        .lookup_batch(&[0x0a00_0100, 0x0a00_0000], &mut raw);
-    assert_eq!(raw, [3]);
-    pair.reader.lookup_batch(&[], &mut raw);
-    assert_eq!(raw, [3]);
-    pair.reader.lookup_batch::<u16>(&[0], &mut []);
-}
-
-#[test]
 fn host_bits_are_truncated() {
     let mut pair = Pair::new(1);
     let given: Ipv4Net = "10.1.2.3/24".parse().unwrap();

@@ -8,6 +8,8 @@ mod readers;
 mod updates;
 
 common::tests_of!(shunt_fib::v6::V6:
+    batches::batches_of_every_length,
+    batches::batches_of_unequal_lengths_take_the_shorter,
     default_route::no_reader_takes_an_old_default_for_a_newer_miss,
     default_route::a_default_route_comes_and_goes_like_another,
     readers::a_reader_that_is_never_quiescent_ends_in_an_error,
