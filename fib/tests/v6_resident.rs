@@ -11,9 +11,10 @@ fn a_large_clusters_node_stays_below_a_mebibyte() {
     // The routes are made before, and so is all that the test itself needs.
     let routes = shunt_rib::routes::cluster::<u128>(true);
     assert_eq!(routes.len(), 5_251);
+    // Before the table is made: an empty one is to take next to nothing either.
+    let before = resident();
     let mut writer = Fib6Writer::new(Fib6Config::default()).unwrap();
     let reader = writer.reader().unwrap();
-    let (before, said_before) = (resident(), writer.memory().total().touched);
     for (net, hop) in routes {
         let hop = NextHopIndex::new(hop).unwrap();
         assert_eq!(writer.insert(net, hop), Ok(None));
@@ -24,8 +25,7 @@ fn a_large_clusters_node_stays_below_a_mebibyte() {
     for top in (0..=u32::MAX).step_by(1 << 16) {
         assert!(reader.lookup((u128::from(top) << 96).into()).is_some());
     }
-    let said = writer.memory().total().touched - said_before;
-    resident::check(resident() - before, said);
+    resident::check(resident() - before, writer.memory().total().touched);
 
     // And routes everywhere are what their 64 MiB say, so the measure measures.
     for half in ["::/1", "8000::/1"] {

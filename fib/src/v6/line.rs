@@ -17,9 +17,12 @@ const SIGN: u16 = 0x8000;
 
 /// A run is a range of keys with one value. Ends never change once readers can reach the line;
 /// values do.
+///
+/// Not aligned to a cache line: what is aligned to more than 16 bytes the standard library zeroes
+/// by writing, all 32 MiB of it. The ends and the first values are in one cache line even so.
 #[derive(Debug)]
 #[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
-#[repr(C, align(64))]
+#[repr(C, align(16))]
 pub(super) struct Line {
     /// The last key of each run, ascending, four to a word, each xor [`SIGN`]. Behind the last
     /// run, more of its like.

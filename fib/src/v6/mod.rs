@@ -20,7 +20,8 @@
 //!
 //! The table reserves 256 MiB of address space (64 MiB for the directory, 128 MiB for groups and
 //! own cells, 64 MiB for lines and their children), and the writer's record of routes 128 MiB. All
-//! of it comes zeroed from the system: a page in which nothing was ever written stays unallocated.
+//! of it comes zeroed from the system: a page in which nothing was ever written stays unallocated
+//! (unless the process has freed that much memory before and the allocator gives it out again).
 //! A few pods' routes touch a few pages of 4 KiB, and a default route none, since it is held apart
 //! from the table. A short prefix touches its part of the directory and as much of the record:
 //! fd00::/8 takes 512 KiB, 2000::/3 takes 16 MiB.
