@@ -17,12 +17,4 @@ for package in $packages; do
     [ "$status" = "install ok installed" ] || missing+=("$package")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
-
-if [ "$(id -u)" -ne 0 ]; then
-    echo "missing packages: as root, run: apt-get install ${missing[*]}" >&2
-    exit 1
-fi
-echo "installing ${missing[*]}" >&2
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+"$(dirname "$0")/apt-install.sh" "${missing[@]}"
