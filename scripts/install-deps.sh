@@ -16,6 +16,15 @@ tcpdump tcpdump
 tshark tshark
 ethtool ethtool
 curl curl
+nft nftables
+iptables iptables
+conntrack conntrack
+tracepath iputils-tracepath
+traceroute traceroute
+ndisc6 ndisc6
+arping iputils-arping
+iperf3 iperf3
+scapy python3-scapy
 xz xz-utils
 /usr/bin/python3 python3
 linux.uml user-mode-linux
