@@ -89,6 +89,12 @@ pub enum Error {
         /// Bytes given.
         have: usize,
     },
+    /// A tunnel's two ends have addresses of two families.
+    #[error("outer header: one address is IPv4, the other IPv6: give two of one family")]
+    MixedFamilies,
+    /// The packet may not be forwarded again (RFC 8200, section 3).
+    #[error("IPv6: the hop limit is used up")]
+    HopLimitExpired,
     /// The packet may not be forwarded again (RFC 1812, section 5.3.1).
     #[error("IPv4: TTL is used up")]
     TtlExpired,

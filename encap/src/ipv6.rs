@@ -8,15 +8,15 @@ use crate::field::{clamped, read, read_u8, read_u16, write, write_u8, write_u16}
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
 
-mod field {
+pub(crate) mod field {
     use std::ops::Range;
 
-    pub(super) const VERSION_CLASS: Range<usize> = 0..2;
-    pub(super) const PAYLOAD_LEN: Range<usize> = 4..6;
-    pub(super) const NEXT_HEADER: usize = 6;
-    pub(super) const HOP_LIMIT: usize = 7;
-    pub(super) const SRC: Range<usize> = 8..24;
-    pub(super) const DST: Range<usize> = 24..40;
+    pub(crate) const VERSION_CLASS: Range<usize> = 0..2;
+    pub(crate) const PAYLOAD_LEN: Range<usize> = 4..6;
+    pub(crate) const NEXT_HEADER: usize = 6;
+    pub(crate) const HOP_LIMIT: usize = 7;
+    pub(crate) const SRC: Range<usize> = 8..24;
+    pub(crate) const DST: Range<usize> = 24..40;
 }
 
 /// A packet whose version and payload length are sound; padding may follow in the buffer.

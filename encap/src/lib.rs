@@ -40,6 +40,7 @@ pub use ethernet::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, EthernetFrame, EthernetRepr, Mac,
 };
 pub use flow::flow_hash_v4;
+pub use ip::IpFamily;
 pub use ipv4::{Ipv4Packet, Ipv4Repr};
 pub use ipv6::{Ipv6Packet, Ipv6Repr};
 pub use partial::{PartialChecksum, complete_l4_v4, is_partial_l4_v4};

@@ -3,16 +3,16 @@
 use std::net::Ipv4Addr;
 
 use etherparse::{
-    ArpHardwareId, EtherType, IpNumber, Ipv4HeaderSlice, LinkSlice, NetSlice, PacketBuilder,
-    SlicedPacket, TcpHeaderSlice, TransportSlice, UdpHeaderSlice,
+    ArpHardwareId, EtherType, IpNumber, Ipv4HeaderSlice, PacketBuilder, TcpHeaderSlice,
+    UdpHeaderSlice,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use shunt_encap::checksum::{update_u16, update_u32};
 use shunt_encap::{
-    ArpOperation, ArpPacket, ArpRepr, Checksum, DscpPolicy, EthernetFrame, EthernetRepr,
-    IpipParams, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, OuterHeader, TcpPacket, UdpPacket,
-    UdpRepr, VxlanHeader, VxlanParams, VxlanRepr, complete_l4_v4, is_partial_l4_v4,
+    ArpOperation, ArpPacket, ArpRepr, Checksum, EthernetFrame, EthernetRepr, Ipv4Packet, Ipv4Repr,
+    Ipv6Packet, Ipv6Repr, TcpPacket, UdpPacket, UdpRepr, VxlanHeader, VxlanRepr, complete_l4_v4,
+    is_partial_l4_v4,
 };
 
 /// RFC 1071, section 4.1.
@@ -252,95 +252,5 @@ proptest! {
         vxlan.emit(&mut out).expect("room");
         let view = VxlanHeader::new_checked(&out).expect("just written");
         prop_assert_eq!(VxlanRepr::parse(&view), vxlan);
-    }
-
-    #[test]
-    fn outer_vxlan_is_read_by_etherparse(
-        macs: ([u8; 6], [u8; 6], [u8; 6], [u8; 6]),
-        src_ip in address(), dst_ip in address(), ttl: u8, dst_port: u16,
-        vni in 0u32..1 << 24, df: bool, fixed in prop::option::of(0u8..64), udp_checksum: bool,
-        inner_src in address(), inner_dst in address(), payload in vec(any::<u8>(), 0..1400),
-        tos: u8, flow_hash: u32, ident: u16,
-    ) {
-        let header = OuterHeader::vxlan(VxlanParams {
-            src_mac: macs.0, dst_mac: macs.1, src_ip, dst_ip, ttl, dst_port, vni,
-            inner_src_mac: macs.2, inner_dst_mac: macs.3, df,
-            dscp: fixed.map_or(DscpPolicy::Copy, DscpPolicy::Fixed),
-            udp_checksum,
-        }).expect("sound parameters");
-        let inner = packet(inner_src, inner_dst, false, (5000, 53), &payload);
-        let mut frame = vec![0xa5; header.len()];
-        frame.extend_from_slice(&inner);
-        let (out, behind) = frame.split_at_mut(header.len());
-        header.write(out, behind.len() as u16, tos, flow_hash, ident).expect("it fits");
-        if header.wants_udp_checksum() {
-            header.fill_udp_checksum(out, Checksum::new().add(behind)).expect("64 bytes");
-        }
-
-        let outer = SlicedPacket::from_ethernet(&frame).expect("etherparse reads it");
-        let Some(LinkSlice::Ethernet2(link)) = &outer.link else { panic!("no Ethernet") };
-        prop_assert_eq!((link.source(), link.destination()), (macs.0, macs.1));
-        let Some(NetSlice::Ipv4(ip)) = &outer.net else { panic!("no IPv4") };
-        let ip = ip.header().to_header();
-        prop_assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-        prop_assert_eq!((ip.source, ip.destination), (src_ip.octets(), dst_ip.octets()));
-        prop_assert_eq!((ip.time_to_live, ip.identification), (ttl, ident));
-        prop_assert_eq!((ip.dont_fragment, ip.more_fragments), (df, false));
-        prop_assert_eq!(usize::from(ip.total_len), frame.len() - 14);
-        prop_assert_eq!(ip.dscp.value(), fixed.unwrap_or(tos >> 2));
-        prop_assert_eq!(ip.ecn.value(), tos & 3);
-        let Some(TransportSlice::Udp(udp)) = &outer.transport else { panic!("no UDP") };
-        prop_assert!(udp.source_port() >= 49152);
-        prop_assert_eq!(udp.destination_port(), dst_port);
-        prop_assert_eq!(usize::from(udp.length()), frame.len() - 34);
-        let expected = if udp_checksum {
-            udp.to_header()
-                .calc_checksum_ipv4_raw(src_ip.octets(), dst_ip.octets(), udp.payload())
-                .expect("it fits")
-        } else {
-            0
-        };
-        prop_assert_eq!(udp.checksum(), expected);
-        let [_, high, middle, low] = vni.to_be_bytes();
-        prop_assert_eq!(&udp.payload()[..8], [8, 0, 0, 0, high, middle, low, 0]);
-
-        let decapsulated = SlicedPacket::from_ethernet(&udp.payload()[8..]).expect("inner frame");
-        let Some(LinkSlice::Ethernet2(link)) = &decapsulated.link else { panic!("no Ethernet") };
-        prop_assert_eq!((link.source(), link.destination()), (macs.2, macs.3));
-        prop_assert_eq!(&frame[header.len()..], &inner[..]);
-        let Some(TransportSlice::Udp(inner_udp)) = &decapsulated.transport else {
-            panic!("no inner UDP")
-        };
-        prop_assert_eq!(inner_udp.payload(), &payload[..]);
-    }
-
-    #[test]
-    fn outer_ipip_is_read_by_etherparse(
-        macs: ([u8; 6], [u8; 6]), src_ip in address(), dst_ip in address(), ttl: u8, df: bool,
-        fixed in prop::option::of(0u8..64), payload in vec(any::<u8>(), 0..1400),
-        tos: u8, ident: u16,
-    ) {
-        let header = OuterHeader::ipip(IpipParams {
-            src_mac: macs.0, dst_mac: macs.1, src_ip, dst_ip, ttl, df,
-            dscp: fixed.map_or(DscpPolicy::Copy, DscpPolicy::Fixed),
-        }).expect("sound parameters");
-        let inner = packet(dst_ip, src_ip, true, (1, 2), &payload);
-        let mut frame = vec![0xa5; header.len()];
-        frame.extend_from_slice(&inner);
-        let (out, behind) = frame.split_at_mut(header.len());
-        header.write(out, behind.len() as u16, tos, 0, ident).expect("it fits");
-
-        let outer = SlicedPacket::from_ethernet(&frame).expect("etherparse reads it");
-        let Some(NetSlice::Ipv4(ip)) = &outer.net else { panic!("no IPv4") };
-        prop_assert_eq!(ip.payload().payload, &inner[..]);
-        let ip = ip.header().to_header();
-        prop_assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-        prop_assert_eq!(ip.protocol, IpNumber::IPV4);
-        prop_assert_eq!((ip.source, ip.destination), (src_ip.octets(), dst_ip.octets()));
-        prop_assert_eq!((ip.time_to_live, ip.identification), (ttl, ident));
-        prop_assert_eq!(ip.dont_fragment, df);
-        prop_assert_eq!(usize::from(ip.total_len), frame.len() - 14);
-        prop_assert_eq!(ip.dscp.value(), fixed.unwrap_or(tos >> 2));
-        prop_assert_eq!(ip.ecn.value(), tos & 3);
     }
 }

@@ -1,13 +1,13 @@
 //! The tables of a scenario: a node with 512 pods among 16 other nodes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use shunt_api::{MacAddr, vtep_mac};
 use shunt_encap::ethernet::ETHERTYPE_IPV4;
-use shunt_encap::{DscpPolicy, IpipParams, OuterHeader, VxlanParams};
+use shunt_encap::{DscpPolicy, IpFamily, IpipParams, OuterHeader, VxlanParams};
 use shunt_switch::config::Mode;
 use shunt_switch::port::Port;
 use shunt_switch::standalone::{Setup, Standalone};
@@ -174,7 +174,7 @@ fn add_nodes(switch: &mut Standalone, port: PortId, path: Path) -> Result<()> {
 
 fn outer(path: Path, node: usize) -> Result<OuterHeader> {
     let (src_mac, dst_mac) = (UPLINK_MAC.0, remote_mac(node).0);
-    let (src_ip, dst_ip) = (NODE, remote_node(node));
+    let (src_ip, dst_ip) = (IpAddr::V4(NODE), IpAddr::V4(remote_node(node)));
     let header = match path {
         Path::IpipEncap | Path::IpipDecap => OuterHeader::ipip(IpipParams {
             src_mac,
@@ -182,6 +182,7 @@ fn outer(path: Path, node: usize) -> Result<OuterHeader> {
             src_ip,
             dst_ip,
             ttl: 64,
+            inner: IpFamily::V4,
             df: true,
             dscp: DscpPolicy::Copy,
         })?,
@@ -194,7 +195,8 @@ fn outer(path: Path, node: usize) -> Result<OuterHeader> {
             dst_port: VXLAN_PORT,
             vni: VNI,
             inner_src_mac: vtep_mac(NODE.into()).0,
-            inner_dst_mac: vtep_mac(dst_ip.into()).0,
+            inner_dst_mac: vtep_mac(remote_node(node).into()).0,
+            inner: IpFamily::V4,
             df: true,
             dscp: DscpPolicy::Copy,
             udp_checksum: false,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ipnet::{IpNet, Ipv4Net};
 use shunt_api::{ApiError, Encap, ErrorCode, MacAddr, RouteInfo, RouteSpec, RouteTarget, vtep_mac};
 use shunt_encap::ethernet::ETHERTYPE_IPV4;
-use shunt_encap::{DscpPolicy, IpipParams, OuterHeader, VxlanParams};
+use shunt_encap::{DscpPolicy, IpFamily, IpipParams, OuterHeader, VxlanParams};
 
 use super::daemon::Daemon;
 use super::error::{refuse, system};
@@ -210,13 +210,14 @@ impl Daemon {
             Encap::Vxlan => OuterHeader::vxlan(VxlanParams {
                 src_mac,
                 dst_mac,
-                src_ip: self.node,
-                dst_ip: via,
+                src_ip: IpAddr::V4(self.node),
+                dst_ip: IpAddr::V4(via),
                 ttl: config.vxlan.ttl,
                 dst_port: config.vxlan.port,
                 vni: config.vxlan.vni,
                 inner_src_mac: config.vxlan.vtep_mac.0,
                 inner_dst_mac: remote_vtep.0,
+                inner: IpFamily::V4,
                 df: true,
                 dscp: dscp(config.vxlan.dscp),
                 udp_checksum: config.vxlan.udp_checksum,
@@ -224,9 +225,10 @@ impl Daemon {
             Encap::Ipip => OuterHeader::ipip(IpipParams {
                 src_mac,
                 dst_mac,
-                src_ip: self.node,
-                dst_ip: via,
+                src_ip: IpAddr::V4(self.node),
+                dst_ip: IpAddr::V4(via),
                 ttl: config.ipip.ttl,
+                inner: IpFamily::V4,
                 df: true,
                 dscp: dscp(config.ipip.dscp),
             }),

@@ -1,13 +1,13 @@
 //! A node of memory ports, and packets for it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use etherparse::{Ipv4HeaderSlice, PacketBuilder};
 use ipnet::Ipv4Net;
 use shunt_api::MacAddr;
 use shunt_encap::ethernet::ETHERTYPE_IPV4;
-use shunt_encap::{DscpPolicy, IpipParams, OuterHeader, VxlanParams};
+use shunt_encap::{DscpPolicy, IpFamily, IpipParams, OuterHeader, VxlanParams};
 use shunt_fib::NextHopIndex;
 use shunt_switch::config::Mode;
 use shunt_switch::port::{MemoryPort, MemoryWire, Port};
@@ -151,13 +151,14 @@ impl Node {
         let header = OuterHeader::vxlan(VxlanParams {
             src_mac: nic_mac(self.number),
             dst_mac: nic_mac(node),
-            src_ip: node_address(self.number),
-            dst_ip: node_address(node),
+            src_ip: IpAddr::V4(node_address(self.number)),
+            dst_ip: IpAddr::V4(node_address(node)),
             ttl: 64,
             dst_port: VXLAN_PORT,
             vni: VNI,
             inner_src_mac: vtep_mac(self.number),
             inner_dst_mac: vtep_mac(node),
+            inner: IpFamily::V4,
             df: true,
             dscp: DscpPolicy::Copy,
             udp_checksum,
@@ -175,9 +176,10 @@ impl Node {
         let header = OuterHeader::ipip(IpipParams {
             src_mac: nic_mac(self.number),
             dst_mac: nic_mac(node),
-            src_ip: node_address(self.number),
-            dst_ip: node_address(node),
+            src_ip: IpAddr::V4(node_address(self.number)),
+            dst_ip: IpAddr::V4(node_address(node)),
             ttl: 64,
+            inner: IpFamily::V4,
             df: true,
             dscp: DscpPolicy::Copy,
         })
