@@ -1,7 +1,8 @@
-//! IPv6, the fixed header only (RFC 8200, section 3); extension headers stay in the payload.
+//! IPv6, the fixed header (RFC 8200, section 3); extension headers stay in the payload.
 
 use std::net::Ipv6Addr;
 
+use crate::ecn::Ecn;
 use crate::error::{self, Error};
 use crate::field::{clamped, read, read_u8, read_u16, write, write_u8, write_u16};
 
@@ -12,12 +13,22 @@ pub(crate) mod field {
     use std::ops::Range;
 
     pub(crate) const VERSION_CLASS: Range<usize> = 0..2;
+    pub(crate) const VERSION_CLASS_LABEL: Range<usize> = 0..4;
     pub(crate) const PAYLOAD_LEN: Range<usize> = 4..6;
     pub(crate) const NEXT_HEADER: usize = 6;
     pub(crate) const HOP_LIMIT: usize = 7;
     pub(crate) const SRC: Range<usize> = 8..24;
     pub(crate) const DST: Range<usize> = 24..40;
 }
+
+/// Next header values of the extension headers that are walked (RFC 8200, section 4).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// As many as RFC 8200, section 4.1 puts in front of an upper layer, without AH and ESP.
+const MAX_EXTENSIONS: usize = 5;
 
 /// A packet whose version and payload length are sound; padding may follow in the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +40,15 @@ impl<T: AsRef<[u8]>> Ipv6Packet<T> {
     /// Fails with [`Error::Truncated`], [`Error::BadVersion`] or [`Error::BadTotalLength`].
     #[inline]
     pub fn new_checked(buffer: T) -> Result<Self, Error> {
+        let available = buffer.as_ref().len();
+        Self::new_checked_head(buffer, available)
+    }
+
+    /// As [`Ipv6Packet::new_checked`] when the buffer holds only the first part of a packet, as
+    /// the first descriptor of a multi-buffer frame does: the fixed header must lie in it, header
+    /// and payload may reach up to `available` bytes. The payload ends with the buffer.
+    #[inline]
+    pub fn new_checked_head(buffer: T, available: usize) -> Result<Self, Error> {
         let data = buffer.as_ref();
         error::need("IPv6", HEADER_LEN, data)?;
         let version = read_u8(data, 0) >> 4;
@@ -39,11 +59,11 @@ impl<T: AsRef<[u8]>> Ipv6Packet<T> {
             });
         }
         let length = usize::from(read_u16(data, field::PAYLOAD_LEN));
-        if HEADER_LEN + length > data.len() {
+        if HEADER_LEN + length > available {
             return Err(Error::BadTotalLength {
                 what: "IPv6",
                 length,
-                have: data.len(),
+                have: available,
             });
         }
         Ok(Self { buffer })
@@ -59,6 +79,18 @@ impl<T: AsRef<[u8]>> Ipv6Packet<T> {
     #[inline]
     pub fn traffic_class(&self) -> u8 {
         (read_u16(self.buffer.as_ref(), field::VERSION_CLASS) >> 4) as u8
+    }
+
+    /// The lower 2 bits of the traffic class.
+    #[inline]
+    pub fn ecn(&self) -> Ecn {
+        Ecn::from_tos(self.traffic_class())
+    }
+
+    /// Flow label, 20 bits; 0 means none (RFC 6437).
+    #[inline]
+    pub fn flow_label(&self) -> u32 {
+        u32::from_be_bytes(read(self.buffer.as_ref(), field::VERSION_CLASS_LABEL)) & 0xf_ffff
     }
 
     /// Bytes behind the fixed header.
@@ -129,6 +161,20 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6Packet<T> {
         write_u8(self.buffer.as_mut(), field::HOP_LIMIT, value);
     }
 
+    /// Takes one hop off the hop limit and returns what is left; no checksum covers it.
+    ///
+    /// Fails with [`Error::HopLimitExpired`], the packet unchanged, when none would be left
+    /// (RFC 8200, section 3).
+    #[inline]
+    pub fn decrement_hop_limit(&mut self) -> Result<u8, Error> {
+        let hop_limit = self.hop_limit();
+        if hop_limit <= 1 {
+            return Err(Error::HopLimitExpired);
+        }
+        self.set_hop_limit(hop_limit - 1);
+        Ok(hop_limit - 1)
+    }
+
     /// Sets the source address.
     #[inline]
     pub fn set_src(&mut self, value: Ipv6Addr) {
@@ -187,68 +233,59 @@ impl Ipv6Repr {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn repr() -> Ipv6Repr {
-        Ipv6Repr {
-            src: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1),
-            dst: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2),
-            next_header: 17,
-            hop_limit: 64,
-            traffic_class: 0xb9,
-            payload_len: 2,
-        }
-    }
-
-    #[test]
-    fn emits_what_it_parses() {
-        let mut bytes = [0xa5u8; 44];
-        repr().emit(&mut bytes).expect("44 bytes hold a header");
-        assert_eq!(&bytes[..8], [0x6b, 0x90, 0, 0, 0, 2, 17, 64]);
-        let packet = Ipv6Packet::new_checked(&bytes).expect("just written");
-        assert_eq!(Ipv6Repr::parse(&packet), repr());
-        assert_eq!(packet.payload(), [0xa5, 0xa5]);
-    }
-
-    #[test]
-    fn refuses_bad_headers() {
-        let mut bytes = [0u8; 41];
-        repr().emit(&mut bytes).expect("41 bytes hold a header");
-        assert_eq!(
-            Ipv6Packet::new_checked(&bytes).err(),
-            Some(Error::BadTotalLength {
-                what: "IPv6",
-                length: 2,
-                have: 41
-            })
-        );
-        assert_eq!(
-            Ipv6Packet::new_checked(&bytes[..39]).err(),
-            Some(Error::Truncated {
-                what: "IPv6",
-                need: 40,
-                have: 39
-            })
-        );
-        bytes[0] = 0x45;
-        assert_eq!(
-            Ipv6Packet::new_checked(&bytes).err(),
-            Some(Error::BadVersion {
-                what: "IPv6",
-                version: 4
-            })
-        );
-    }
-
-    #[test]
-    fn traffic_class_keeps_version_and_flow_label() {
-        let mut bytes = [0u8; HEADER_LEN];
-        bytes[..4].copy_from_slice(&[0x6f, 0xf5, 0x12, 0x34]);
-        let mut packet = Ipv6Packet::new_checked(&mut bytes).expect("an empty packet");
-        packet.set_traffic_class(0x01);
-        assert_eq!(packet.traffic_class(), 0x01);
-        assert_eq!(&bytes[..4], [0x60, 0x15, 0x12, 0x34]);
-    }
+/// The header behind the extension headers, as far as they are walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UpperLayer {
+    /// Its protocol. That of an extension header where the walk ended at one: at a fragment's
+    /// header, at one too many, or at one that is not wholly there.
+    pub(crate) protocol: u8,
+    /// Where it begins, in bytes from the fixed header's start; may lie behind the packet.
+    pub(crate) start: usize,
+    /// Segments are left in a routing header: the destination address, which pseudo-headers
+    /// cover, is not the final one yet (RFC 8200, section 8.1).
+    pub(crate) routed: bool,
 }
+
+/// Walks the extension headers of a packet of at least [`HEADER_LEN`] bytes. An atomic fragment,
+/// which is the whole packet (RFC 6946), is walked through.
+#[inline]
+pub(crate) fn upper_layer(packet: &[u8]) -> UpperLayer {
+    let mut at = UpperLayer {
+        protocol: read_u8(packet, field::NEXT_HEADER),
+        start: HEADER_LEN,
+        routed: false,
+    };
+    for _ in 0..MAX_EXTENSIONS {
+        if !matches!(
+            at.protocol,
+            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS
+        ) {
+            break;
+        }
+        // None is shorter than 8 bytes.
+        let Some([next_header, length, high, low, ..]) = packet
+            .get(at.start..)
+            .and_then(|rest| rest.first_chunk::<8>())
+        else {
+            break;
+        };
+        let mut units = usize::from(*length) + 1;
+        match at.protocol {
+            FRAGMENT => {
+                // Offset, two reserved bits, M; the length octet is reserved.
+                if u16::from_be_bytes([*high, *low]) & 0xfff9 != 0 {
+                    break;
+                }
+                units = 1;
+            }
+            ROUTING => at.routed |= *low != 0,
+            _ => {}
+        }
+        at.start += units * 8;
+        at.protocol = *next_header;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ pub use error::Error;
 pub use ethernet::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, EthernetFrame, EthernetRepr, Mac,
 };
-pub use flow::flow_hash_v4;
+pub use flow::{flow_hash_v4, flow_hash_v6};
 pub use ip::IpFamily;
 pub use ipv4::{Ipv4Packet, Ipv4Repr};
 pub use ipv6::{Ipv6Packet, Ipv6Repr};

@@ -1,6 +1,6 @@
 //! TCP (RFC 9293), as far as ports, flags and checksums go.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::checksum::Checksum;
 use crate::error::{self, Error};
@@ -110,6 +110,22 @@ impl<T: AsRef<[u8]>> TcpPacket<T> {
         self.sum_v4(src, dst).finish() == 0
     }
 
+    /// As [`TcpPacket::verify_checksum_v4`] with the pseudo-header of IPv6 (RFC 8200, section
+    /// 8.1); `dst` is the final destination, behind any routing header.
+    #[inline]
+    pub fn verify_checksum_v6(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
+        self.sum_v6(src, dst).finish() == 0
+    }
+
+    #[inline]
+    fn sum_v6(&self, src: Ipv6Addr, dst: Ipv6Addr) -> Checksum {
+        let data = self.buffer.as_ref();
+        let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        Checksum::new()
+            .add_pseudo_v6(src, dst, PROTOCOL_TCP, len)
+            .add(data)
+    }
+
     #[inline]
     fn sum_v4(&self, src: Ipv4Addr, dst: Ipv4Addr) -> Checksum {
         let data = self.buffer.as_ref();
@@ -151,6 +167,14 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> TcpPacket<T> {
     pub fn fill_checksum_v4(&mut self, src: Ipv4Addr, dst: Ipv4Addr) {
         self.set_checksum(0);
         let checksum = self.sum_v4(src, dst).finish();
+        self.set_checksum(checksum);
+    }
+
+    /// As [`TcpPacket::fill_checksum_v4`], over IPv6.
+    #[inline]
+    pub fn fill_checksum_v6(&mut self, src: Ipv6Addr, dst: Ipv6Addr) {
+        self.set_checksum(0);
+        let checksum = self.sum_v6(src, dst).finish();
         self.set_checksum(checksum);
     }
 }
@@ -215,5 +239,17 @@ mod tests {
         packet.set_flags(SYN | ACK);
         assert!(packet.verify_checksum_v4(SRC, DST));
         assert!(!packet.verify_checksum_v4(SRC, SRC));
+    }
+
+    #[test]
+    fn v6_checksum_covers_addresses_and_bytes() {
+        let (src, dst) = (Ipv6Addr::LOCALHOST, Ipv6Addr::from(0xfd00 << 112 | 7));
+        let mut packet = TcpPacket::new_checked(segment()).expect("a sound segment");
+        packet.fill_checksum_v6(src, dst);
+        assert!(packet.verify_checksum_v6(src, dst));
+        assert!(!packet.verify_checksum_v6(src, src));
+        assert!(!packet.verify_checksum_v4(SRC, DST));
+        packet.set_dst_port(81);
+        assert!(!packet.verify_checksum_v6(src, dst));
     }
 }

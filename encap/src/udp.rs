@@ -1,6 +1,6 @@
 //! UDP (RFC 768).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::checksum::Checksum;
 use crate::error::{self, Error};
@@ -85,6 +85,24 @@ impl<T: AsRef<[u8]>> UdpPacket<T> {
         self.checksum() == 0 || self.sum_v4(src, dst).finish() == 0
     }
 
+    /// True when the checksum is right with the pseudo-header of IPv6 (RFC 8200, section 8.1);
+    /// `dst` is the final destination, behind any routing header.
+    ///
+    /// None (0) is not right here. Tunnels may be allowed it (RFC 6935): ask
+    /// [`UdpPacket::checksum`] first.
+    #[inline]
+    pub fn verify_checksum_v6(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
+        self.checksum() != 0 && self.sum_v6(src, dst).finish() == 0
+    }
+
+    #[inline]
+    fn sum_v6(&self, src: Ipv6Addr, dst: Ipv6Addr) -> Checksum {
+        let length = self.length();
+        Checksum::new()
+            .add_pseudo_v6(src, dst, PROTOCOL_UDP, length.into())
+            .add(clamped(self.buffer.as_ref(), 0, usize::from(length)))
+    }
+
     #[inline]
     fn sum_v4(&self, src: Ipv4Addr, dst: Ipv4Addr) -> Checksum {
         let length = self.length();
@@ -131,6 +149,14 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> UdpPacket<T> {
     pub fn fill_checksum_v4(&mut self, src: Ipv4Addr, dst: Ipv4Addr) {
         self.set_checksum(0);
         let checksum = self.sum_v4(src, dst).finish_udp();
+        self.set_checksum(checksum);
+    }
+
+    /// As [`UdpPacket::fill_checksum_v4`], over IPv6.
+    #[inline]
+    pub fn fill_checksum_v6(&mut self, src: Ipv6Addr, dst: Ipv6Addr) {
+        self.set_checksum(0);
+        let checksum = self.sum_v6(src, dst).finish_udp();
         self.set_checksum(checksum);
     }
 }
@@ -249,5 +275,26 @@ mod tests {
                 payload: 65528
             })
         );
+    }
+
+    #[test]
+    fn v6_checksum_is_right_or_wrong_and_none_is_wrong() {
+        let (src, dst) = (Ipv6Addr::LOCALHOST, Ipv6Addr::from(0xfd00 << 112 | 7));
+        let mut packet = UdpPacket::new_checked(datagram()).expect("a sound datagram");
+        assert!(!packet.verify_checksum_v6(src, dst), "none is not enough");
+        packet.fill_checksum_v6(src, dst);
+        assert!(packet.verify_checksum_v6(src, dst));
+        assert!(!packet.verify_checksum_v6(src, src));
+        assert!(!packet.verify_checksum_v4(SRC, DST));
+        // A sum of zero is sent as 0xffff.
+        let sum = packet.checksum();
+        packet.payload_mut()[..2].copy_from_slice(&[0, 0]);
+        packet.fill_checksum_v6(src, dst);
+        let missing = packet.checksum();
+        packet.payload_mut()[..2].copy_from_slice(&missing.to_be_bytes());
+        packet.fill_checksum_v6(src, dst);
+        assert_eq!(packet.checksum(), 0xffff);
+        assert!(packet.verify_checksum_v6(src, dst));
+        assert_ne!(sum, 0xffff);
     }
 }
