@@ -10,7 +10,8 @@
 //!
 //! # Where to look
 //! - wire views: [`ethernet`], [`arp`], [`ipv4`], [`ipv6`], [`udp`], [`tcp`], [`vxlan`]
-//! - sums: [`checksum`] (RFC 1071, RFC 1624), [`partial`] (what Linux leaves to the NIC)
+//! - sums: [`checksum`] (RFC 1071, RFC 1624), [`partial`] and [`sctp`] (what Linux leaves to the
+//!   NIC)
 //! - tunnels: [`tunnel`] (outer headers ready to paste), [`ecn`] (RFC 6040), [`flow`] (the hash
 //!   behind the UDP source port)
 
@@ -31,6 +32,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
 pub mod partial;
+pub mod sctp;
 pub mod tcp;
 pub mod tunnel;
 pub mod udp;
@@ -47,7 +49,10 @@ pub use flow::{flow_hash_v4, flow_hash_v6};
 pub use ip::IpFamily;
 pub use ipv4::{Ipv4Packet, Ipv4Repr};
 pub use ipv6::{Ipv6Packet, Ipv6Repr};
-pub use partial::{PartialChecksum, complete_l4_v4, is_partial_l4_v4};
+pub use partial::{
+    PartialChecksum, complete_l4_v4, complete_l4_v6, is_partial_l4_v4, is_partial_l4_v6,
+};
+pub use sctp::{SctpChecksum, needs_sctp_crc_v4, needs_sctp_crc_v6};
 pub use tcp::TcpPacket;
 pub use tunnel::{DscpPolicy, IpipParams, OuterHeader, OuterKind, VxlanParams};
 pub use udp::{UdpPacket, UdpRepr};

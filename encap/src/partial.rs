@@ -13,14 +13,19 @@
 //! may become +0 in TCP, which a receiver cannot tell apart; UDP keeps 0xffff. The test
 //! `mistaken_match_changes_nothing` shows it.
 //!
+//! SCTP has a CRC instead of a sum: see [`crate::sctp`].
+//!
 //! What a match cannot tell is a packet damaged so that its field equals P: completing would make
 //! it look right. Look only at packets from a local veth, which damages none, not from the wire.
 
+use std::ops::Range;
+
 use crate::checksum::Checksum;
 use crate::error::{self, Error};
-use crate::field::write_u16;
+use crate::field::{clamped, read_u16, write_u16};
 use crate::ip::{PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::ipv4::Ipv4Packet;
+use crate::ipv6::{self, Ipv6Packet, upper_layer};
 use crate::{tcp, udp};
 
 /// Where to finish a checksum, in bytes from the start of the IP packet.
@@ -81,24 +86,57 @@ pub fn is_partial_l4_v4(packet: &[u8]) -> Option<PartialChecksum> {
         return None;
     }
     let protocol = ip.protocol();
+    let field = checksum_field(protocol, ip.payload())?;
+    let len = u16::try_from(usize::from(ip.total_len()).checked_sub(ip.header_len())?).ok()?;
+    let pseudo = Checksum::new().add_pseudo_v4(ip.src(), ip.dst(), protocol, len);
+    matching(pseudo, ip.payload(), ip.header_len(), field)
+}
+
+/// As [`is_partial_l4_v4`] for an IPv6 packet; the transport header may lie behind hop-by-hop
+/// and destination options, a routing header without segments left, and an atomic fragment's
+/// header.
+///
+/// `None` also where segments are left: the sum then is that of a destination which only the
+/// routing header knows.
+#[inline]
+pub fn is_partial_l4_v6(packet: &[u8]) -> Option<PartialChecksum> {
+    let ip = Ipv6Packet::new_checked_head(packet, usize::MAX).ok()?;
+    let upper = upper_layer(packet);
+    if upper.routed {
+        return None;
+    }
+    let end = ipv6::HEADER_LEN + usize::from(ip.payload_len());
+    let transport = clamped(packet, upper.start, end);
+    let field = checksum_field(upper.protocol, transport)?;
+    let len = u32::try_from(end.checked_sub(upper.start)?).ok()?;
+    let pseudo = Checksum::new().add_pseudo_v6(ip.src(), ip.dst(), upper.protocol, len);
+    matching(pseudo, transport, upper.start, field)
+}
+
+/// The checksum field in the header of a TCP or UDP `transport`.
+#[inline]
+fn checksum_field(protocol: u8, transport: &[u8]) -> Option<Range<usize>> {
     let (header_len, field) = match protocol {
         PROTOCOL_TCP => (tcp::HEADER_LEN, tcp::field::CHECKSUM),
         PROTOCOL_UDP => (udp::HEADER_LEN, udp::field::CHECKSUM),
         _ => return None,
     };
-    let transport = ip.payload();
-    if transport.len() < header_len {
-        return None;
-    }
+    (transport.len() >= header_len).then_some(field)
+}
+
+/// The place of the checksum if `field` holds the sum of the pseudo-header.
+#[inline]
+fn matching(
+    pseudo: Checksum,
+    transport: &[u8],
+    start: usize,
+    field: Range<usize>,
+) -> Option<PartialChecksum> {
     // Never 0, for the protocol is not: UDP's 0 (none) does not match.
-    let len = u16::try_from(usize::from(ip.total_len()).checked_sub(ip.header_len())?).ok()?;
-    let pseudo = Checksum::new()
-        .add_pseudo_v4(ip.src(), ip.dst(), protocol, len)
-        .folded();
-    if crate::field::read_u16(transport, field.clone()) != pseudo {
+    if read_u16(transport, field.clone()) != pseudo.folded() {
         return None;
     }
-    let start = u16::try_from(ip.header_len()).ok()?;
+    let start = u16::try_from(start).ok()?;
     let offset = start.checked_add(u16::try_from(field.start).ok()?)?;
     Some(PartialChecksum { start, offset })
 }
@@ -114,213 +152,34 @@ pub fn complete_l4_v4(packet: &mut [u8]) -> Result<bool, Error> {
         return Ok(false);
     };
     let length = usize::from(Ipv4Packet::new_checked(&*packet)?.total_len());
+    complete_exact(partial, packet, length, "IPv4")
+}
+
+/// As [`complete_l4_v4`] for an IPv6 packet.
+#[inline]
+pub fn complete_l4_v6(packet: &mut [u8]) -> Result<bool, Error> {
+    let Some(partial) = is_partial_l4_v6(packet) else {
+        return Ok(false);
+    };
+    let payload_len = Ipv6Packet::new_checked(&*packet)?.payload_len();
+    let length = ipv6::HEADER_LEN + usize::from(payload_len);
+    complete_exact(partial, packet, length, "IPv6")
+}
+
+#[inline]
+fn complete_exact(
+    partial: PartialChecksum,
+    packet: &mut [u8],
+    length: usize,
+    what: &'static str,
+) -> Result<bool, Error> {
     let have = packet.len();
-    let exact = packet.get_mut(..length).ok_or(Error::BadTotalLength {
-        what: "IPv4",
-        length,
-        have,
-    })?;
+    let exact = packet
+        .get_mut(..length)
+        .ok_or(Error::BadTotalLength { what, length, have })?;
     partial.complete(exact)?;
     Ok(true)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Ipv4Repr, TcpPacket, UdpPacket, UdpRepr};
-    use std::net::Ipv4Addr;
-
-    const SRC: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
-    const DST: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 3);
-
-    fn ip(protocol: u8, transport: &[u8]) -> Vec<u8> {
-        let repr = Ipv4Repr {
-            src: SRC,
-            dst: DST,
-            protocol,
-            ttl: 64,
-            tos: 0,
-            ident: 7,
-            dont_fragment: true,
-            payload_len: transport.len() as u16,
-        };
-        let mut packet = vec![0; 20];
-        repr.emit(&mut packet).expect("20 bytes hold a header");
-        packet.extend_from_slice(transport);
-        packet
-    }
-
-    /// As Linux leaves it: the field holds the pseudo-header's sum.
-    fn partial(protocol: u8, payload: &[u8]) -> Vec<u8> {
-        let (header_len, at) = if protocol == PROTOCOL_TCP {
-            (20, 16)
-        } else {
-            (8, 6)
-        };
-        let mut transport = vec![0u8; header_len];
-        transport.extend_from_slice(payload);
-        if protocol == PROTOCOL_TCP {
-            transport[12] = 0x50;
-        } else {
-            UdpRepr {
-                src_port: 9,
-                dst_port: 53,
-                payload_len: payload.len() as u16,
-            }
-            .emit(&mut transport)
-            .expect("8 bytes hold a header");
-        }
-        let len = transport.len() as u16;
-        let pseudo = Checksum::new()
-            .add_pseudo_v4(SRC, DST, protocol, len)
-            .folded();
-        transport[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
-        ip(protocol, &transport)
-    }
-
-    fn is_right(packet: &[u8]) -> bool {
-        let ip = Ipv4Packet::new_checked(packet).expect("sound");
-        match ip.protocol() {
-            PROTOCOL_TCP => TcpPacket::new_checked(ip.payload())
-                .expect("sound")
-                .verify_checksum_v4(ip.src(), ip.dst()),
-            _ => {
-                let udp = UdpPacket::new_checked(ip.payload()).expect("sound");
-                udp.checksum() != 0 && udp.verify_checksum_v4(ip.src(), ip.dst())
-            }
-        }
-    }
-
-    #[test]
-    fn recognises_and_completes_tcp_and_udp() {
-        for (protocol, offset) in [(PROTOCOL_TCP, 36), (PROTOCOL_UDP, 26)] {
-            for payload in [&b""[..], b"x", b"four", b"a longer payload, odd"] {
-                let mut packet = partial(protocol, payload);
-                assert!(!is_right(&packet));
-                assert_eq!(
-                    is_partial_l4_v4(&packet),
-                    Some(PartialChecksum { start: 20, offset })
-                );
-                assert_eq!(complete_l4_v4(&mut packet), Ok(true));
-                assert!(is_right(&packet));
-                assert_eq!(complete_l4_v4(&mut packet), Ok(false), "now it is finished");
-            }
-        }
-    }
-
-    #[test]
-    fn padding_is_not_summed() {
-        let mut packet = partial(PROTOCOL_UDP, b"x");
-        let len = packet.len();
-        packet.extend_from_slice(&[0xee; 17]);
-        assert_eq!(complete_l4_v4(&mut packet), Ok(true));
-        assert!(is_right(&packet[..len]));
-    }
-
-    #[test]
-    fn chains_cut_anywhere_equal_one_slice() {
-        let payload: Vec<u8> = (0..=200u8).collect();
-        for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
-            let packet = partial(protocol, &payload);
-            let mut whole = packet.clone();
-            let partial = is_partial_l4_v4(&packet).expect("partial");
-            partial.complete(&mut whole).expect("whole");
-            for first in usize::from(partial.offset) + 2..packet.len() {
-                let second = first + (packet.len() - first) / 3;
-                let mut head = packet[..first].to_vec();
-                partial
-                    .complete_chain(&mut head, [&packet[first..second], &[], &packet[second..]])
-                    .expect("the head holds the field");
-                assert_eq!(head, whole[..first], "cut at {first}");
-            }
-        }
-    }
-
-    #[test]
-    fn recognised_by_the_first_buffer_alone() {
-        let packet = partial(PROTOCOL_TCP, &[5; 4000]);
-        assert!(is_partial_l4_v4(&packet[..64]).is_some());
-        let mut cut = packet[..64].to_vec();
-        assert!(matches!(
-            complete_l4_v4(&mut cut),
-            Err(Error::BadTotalLength { .. })
-        ));
-        assert_eq!(cut, packet[..64]);
-    }
-
-    #[test]
-    fn leaves_alone_what_is_not_partial() {
-        let mut no_checksum = partial(PROTOCOL_UDP, b"abc");
-        no_checksum[26..28].fill(0);
-        assert_eq!(is_partial_l4_v4(&no_checksum), None);
-
-        let sound = partial(PROTOCOL_TCP, b"abc");
-        for flags in [0x2000u16, 0x0001, 0x1fff] {
-            let mut fragment = sound.clone();
-            fragment[6..8].copy_from_slice(&flags.to_be_bytes());
-            assert_eq!(is_partial_l4_v4(&fragment), None, "flags {flags:#x}");
-        }
-
-        for len in 0..40 {
-            assert_eq!(is_partial_l4_v4(&sound[..len]), None, "{len} bytes");
-        }
-        let mut short = sound.clone();
-        short[2..4].copy_from_slice(&39u16.to_be_bytes());
-        assert_eq!(is_partial_l4_v4(&short), None);
-
-        // The field of TCP, at the same place, in a protocol that has none there.
-        let mut other = sound;
-        other[9] = 132;
-        assert_eq!(is_partial_l4_v4(&other), None);
-    }
-
-    /// Looks for payloads whose finished checksum equals the pseudo-header's sum, and completes.
-    #[test]
-    fn mistaken_match_changes_nothing() {
-        for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
-            let mut matches = 0;
-            for word in 0..=0xffffu16 {
-                let mut packet = partial(protocol, &word.to_be_bytes());
-                let field = is_partial_l4_v4(&packet).expect("partial").offset as usize;
-                let pseudo = [packet[field], packet[field + 1]];
-                assert_eq!(complete_l4_v4(&mut packet), Ok(true));
-                if [packet[field], packet[field + 1]] == pseudo {
-                    matches += 1;
-                    let finished = packet.clone();
-                    assert_eq!(complete_l4_v4(&mut packet), Ok(true), "it looks partial");
-                    assert_eq!(packet, finished);
-                    assert!(is_right(&packet));
-                }
-            }
-            assert!(matches >= 1, "protocol {protocol}");
-        }
-    }
-
-    #[test]
-    fn udp_zero_becomes_ffff_and_tcp_zero_stays() {
-        for (protocol, expected) in [(PROTOCOL_UDP, 0xffff), (PROTOCOL_TCP, 0u16)] {
-            // The checksum of this payload's packet, appended as a word, makes the sum 0xffff.
-            let mut packet = partial(protocol, &[0, 0]);
-            let partial_sum = is_partial_l4_v4(&packet).expect("partial");
-            let field = usize::from(partial_sum.offset);
-            partial_sum.complete(&mut packet).expect("whole");
-            let checksum = [packet[field], packet[field + 1]];
-            let mut packet = partial(protocol, &checksum);
-            partial_sum.complete(&mut packet).expect("whole");
-            assert_eq!([packet[field], packet[field + 1]], expected.to_be_bytes());
-        }
-    }
-
-    #[test]
-    fn refuses_places_outside_the_packet() {
-        let mut packet = [1u8; 24];
-        for (start, offset) in [(0, 23), (25, 0), (65535, 65535)] {
-            let result = PartialChecksum { start, offset }.complete(&mut packet);
-            assert!(
-                matches!(result, Err(Error::Truncated { .. })),
-                "{start} {offset}"
-            );
-        }
-        assert_eq!(packet, [1; 24]);
-    }
-}
+mod tests;

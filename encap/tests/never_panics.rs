@@ -1,17 +1,21 @@
 //! Any bytes, through every view, getter and setter: an error or a value, never a panic.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use shunt_encap::{
-    ArpOperation, ArpPacket, ArpRepr, Checksum, Ecn, EthernetFrame, EthernetRepr, Ipv4Packet,
-    Ipv4Repr, Ipv6Packet, Ipv6Repr, OuterHeader, PartialChecksum, TcpPacket, UdpPacket, UdpRepr,
-    VxlanHeader, VxlanRepr, complete_l4_v4, flow_hash_v4, is_partial_l4_v4,
+    ArpOperation, ArpPacket, ArpRepr, Checksum, DscpPolicy, Ecn, EthernetFrame, EthernetRepr,
+    IpFamily, IpipParams, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, OuterHeader, PartialChecksum,
+    SctpChecksum, TcpPacket, UdpPacket, UdpRepr, VxlanHeader, VxlanParams, VxlanRepr,
+    complete_l4_v4, complete_l4_v6, flow_hash_v4, flow_hash_v6, is_partial_l4_v4, is_partial_l4_v6,
+    needs_sctp_crc_v4, needs_sctp_crc_v6,
 };
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
 const B: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 3);
+const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, 0, 2);
+const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 2, 0, 0, 0, 3);
 
 /// Random bytes, many of which open like a sound header so that the later checks are reached too.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -25,6 +29,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
             low
         ]),
         Just(vec![0x60, 0, 0, 0, 0]),
+        // IPv6 of a short payload that begins with what is worth a walk.
+        (0u8..96, next_header()).prop_map(|(length, next)| vec![0x60, 0, 0, 0, 0, length, next]),
         Just(vec![0x08, 0, 0, 0]),
         Just(vec![0, 1, 8, 0, 6, 4, 0]),
     ];
@@ -32,6 +38,17 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         bytes.extend(rest);
         bytes
     })
+}
+
+fn next_header() -> impl Strategy<Value = u8> {
+    prop::sample::select(vec![0u8, 6, 17, 33, 43, 44, 58, 60, 132])
+}
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<u32>().prop_map(|address| Ipv4Addr::from(address).into()),
+        any::<u128>().prop_map(|address| Ipv6Addr::from(address).into()),
+    ]
 }
 
 proptest! {
@@ -107,6 +124,11 @@ proptest! {
 
     #[test]
     fn ipv6(mut data in bytes(), class: u8, word: u16, address: u128) {
+        if let Ok(head) = Ipv6Packet::new_checked_head(&data[..], 70_000) {
+            prop_assert!(head.payload().len() + 40 <= data.len());
+            prop_assert!(head.flow_label() < 1 << 20);
+            prop_assert_eq!(head.ecn(), Ecn::from_tos(head.traffic_class()));
+        }
         let Ok(mut packet) = Ipv6Packet::new_checked(&mut data[..]) else { return Ok(()) };
         prop_assert_eq!(packet.payload().len(), usize::from(packet.payload_len()));
         packet.set_traffic_class(class);
@@ -118,6 +140,7 @@ proptest! {
         prop_assert!(packet.payload().len() <= usize::from(word));
         let repr = Ipv6Repr::parse(&packet);
         prop_assert_eq!((repr.traffic_class, repr.payload_len), (class, word));
+        prop_assert_eq!(packet.decrement_hop_limit().is_ok(), class > 1);
     }
 
     #[test]
@@ -136,6 +159,9 @@ proptest! {
         packet.set_length(word);
         let _ = (packet.verify_checksum_v4(A, B), UdpRepr::parse(&packet));
         packet.fill_checksum_v4(A, B);
+        let _ = packet.verify_checksum_v6(A6, B6);
+        packet.fill_checksum_v6(A6, B6);
+        prop_assert!(packet.verify_checksum_v6(A6, B6) || usize::from(word) < 8);
     }
 
     #[test]
@@ -151,6 +177,8 @@ proptest! {
         packet.set_checksum(word);
         packet.fill_checksum_v4(A, B);
         prop_assert!(packet.verify_checksum_v4(A, B));
+        packet.fill_checksum_v6(A6, B6);
+        prop_assert!(packet.verify_checksum_v6(A6, B6));
         let payload_len = packet.payload().len();
         prop_assert_eq!(packet.header_len() + payload_len, packet.into_inner().len());
     }
@@ -170,12 +198,25 @@ proptest! {
     #[test]
     fn sums_and_hashes(mut data in bytes(), start: u16, offset: u16) {
         let before = data.clone();
-        let _ = flow_hash_v4(&data);
-        let completed = complete_l4_v4(&mut data);
-        if completed != Ok(true) {
-            prop_assert_eq!(&data, &before);
+        prop_assert_eq!(flow_hash_v4(&data), flow_hash_v4(&before));
+        prop_assert_eq!(flow_hash_v6(&data), flow_hash_v6(&before));
+        for complete in [complete_l4_v4, complete_l4_v6] {
+            let completed = complete(&mut data);
+            if completed != Ok(true) {
+                prop_assert_eq!(&data, &before);
+            }
+            data.clone_from(&before);
         }
-        let _ = is_partial_l4_v4(&data);
+        for found in [is_partial_l4_v4(&data), is_partial_l4_v6(&data)].into_iter().flatten() {
+            prop_assert!(usize::from(found.offset) + 2 <= data.len());
+        }
+        for found in [needs_sctp_crc_v4(&data), needs_sctp_crc_v6(&data)].into_iter().flatten() {
+            prop_assert!(found.complete(&mut data).is_ok());
+        }
+        for start in [start, start % 200] {
+            let computed = SctpChecksum { start }.complete(&mut data);
+            prop_assert_eq!(computed.is_ok(), usize::from(start) + 12 <= data.len());
+        }
         for (start, offset) in [(start, offset), (start % 200, offset % 200)] {
             let place = PartialChecksum { start, offset };
             if place.complete(&mut data).is_err() {
@@ -198,5 +239,69 @@ proptest! {
         let plain = OuterHeader::ethernet([1; 6], [2; 6], word);
         prop_assert_eq!(plain.write(&mut out, word, 0, vni, word).is_ok(), length == 14);
         prop_assert!(plain.fill_udp_checksum(&mut out, Checksum::new()).is_ok());
+    }
+
+    /// Random chains of extension headers behind a sound fixed header.
+    #[test]
+    fn extension_chains(
+        first in next_header(),
+        chain in vec((next_header(), 0u8..4, any::<[u8; 6]>()), 0..9),
+        rest in vec(prop_oneof![Just(0u8), any::<u8>()], 0..40),
+        cut in 0usize..400,
+    ) {
+        let mut data = vec![0u8; 40];
+        data[0] = 0x60;
+        data[6] = first;
+        for (next, length, octets) in chain {
+            data.extend([next, length]);
+            data.extend(octets);
+            data.resize(data.len() + usize::from(length) * 8, 0);
+        }
+        data.extend(rest);
+        let payload_len = (data.len() - 40) as u16;
+        data[4..6].copy_from_slice(&payload_len.to_be_bytes());
+        data.truncate(cut.max(40));
+        let hash = flow_hash_v6(&data);
+        if let Some(place) = needs_sctp_crc_v6(&data) {
+            prop_assert!(place.complete(&mut data).is_ok());
+            prop_assert_eq!(flow_hash_v6(&data), hash, "a checksum is no part of a flow");
+        }
+        if let Some(place) = is_partial_l4_v6(&data) {
+            prop_assert!(place.complete(&mut data).is_ok());
+        }
+    }
+
+    #[test]
+    fn outer_headers_of_any_parameters(
+        ends in (any_address(), any_address()), inner_v6: bool, fixed in prop::option::of(0u8..80),
+        vni in 0u32..1 << 25, bytes: (u8, u8), length in 0usize..100, words: (u16, u16),
+        hash: u32, flags: (bool, bool),
+    ) {
+        let inner = if inner_v6 { IpFamily::V6 } else { IpFamily::V4 };
+        let dscp = fixed.map_or(DscpPolicy::Copy, DscpPolicy::Fixed);
+        let (src_ip, dst_ip) = ends;
+        let vxlan = OuterHeader::vxlan(VxlanParams {
+            src_mac: [2; 6], dst_mac: [4; 6], src_ip, dst_ip, ttl: bytes.0, dst_port: words.0, vni,
+            inner_src_mac: [6; 6], inner_dst_mac: [8; 6], inner, df: flags.0, dscp,
+            udp_checksum: flags.1,
+        });
+        let ipip = OuterHeader::ipip(IpipParams {
+            src_mac: [2; 6], dst_mac: [4; 6], src_ip, dst_ip, ttl: bytes.0, inner, df: flags.0,
+            dscp,
+        });
+        let sound = src_ip.is_ipv4() == dst_ip.is_ipv4() && fixed.is_none_or(|dscp| dscp < 64);
+        prop_assert_eq!(ipip.is_ok(), sound);
+        prop_assert_eq!(vxlan.is_ok(), sound && vni < 1 << 24);
+        let mut out = vec![0u8; length];
+        for header in [vxlan, ipip].into_iter().flatten() {
+            prop_assert_eq!(header.family(), IpFamily::of(src_ip));
+            let written = header.write(&mut out, words.1, bytes.1, hash, words.0);
+            prop_assert!(written.is_err() || length == header.len());
+            if usize::from(words.1) + header.overhead() <= 65535 {
+                prop_assert_eq!(written.is_ok(), length == header.len());
+            }
+            let filled = header.fill_udp_checksum(&mut out, Checksum::new());
+            prop_assert!(filled.is_ok() || length != header.len());
+        }
     }
 }

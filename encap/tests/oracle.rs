@@ -1,6 +1,6 @@
 //! Against independent readings of the same formats: RFC 1071 word by word, and `etherparse`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
     ArpHardwareId, EtherType, IpNumber, Ipv4HeaderSlice, PacketBuilder, TcpHeaderSlice,
@@ -12,7 +12,7 @@ use shunt_encap::checksum::{update_u16, update_u32};
 use shunt_encap::{
     ArpOperation, ArpPacket, ArpRepr, Checksum, EthernetFrame, EthernetRepr, Ipv4Packet, Ipv4Repr,
     Ipv6Packet, Ipv6Repr, TcpPacket, UdpPacket, UdpRepr, VxlanHeader, VxlanRepr, complete_l4_v4,
-    is_partial_l4_v4,
+    complete_l4_v6, flow_hash_v6, is_partial_l4_v4, is_partial_l4_v6,
 };
 
 /// RFC 1071, section 4.1.
@@ -33,6 +33,26 @@ fn address() -> impl Strategy<Value = Ipv4Addr> {
 fn packet(src: Ipv4Addr, dst: Ipv4Addr, tcp: bool, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let ip = PacketBuilder::ipv4(src.octets(), dst.octets(), 64);
+    if tcp {
+        ip.tcp(ports.0, ports.1, 77, 1024)
+            .write(&mut bytes, payload)
+    } else {
+        ip.udp(ports.0, ports.1).write(&mut bytes, payload)
+    }
+    .expect("it fits");
+    bytes
+}
+
+/// As [`packet`], of IPv6.
+fn packet_v6(
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    tcp: bool,
+    ports: (u16, u16),
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let ip = PacketBuilder::ipv6(src.octets(), dst.octets(), 64);
     if tcp {
         ip.tcp(ports.0, ports.1, 77, 1024)
             .write(&mut bytes, payload)
@@ -252,5 +272,64 @@ proptest! {
         vxlan.emit(&mut out).expect("room");
         let view = VxlanHeader::new_checked(&out).expect("just written");
         prop_assert_eq!(VxlanRepr::parse(&view), vxlan);
+    }
+
+    #[test]
+    fn v6_transport_checksums_equal_etherparse(
+        src: u128, dst: u128, tcp: bool, ports: (u16, u16), options: bool,
+        payload in vec(any::<u8>(), 0..1500), padding in vec(any::<u8>(), 0..40),
+        cuts: (prop::sample::Index, prop::sample::Index),
+    ) {
+        let (src, dst) = (Ipv6Addr::from(src), Ipv6Addr::from(dst));
+        let mut finished = packet_v6(src, dst, tcp, ports, &payload);
+        let (field, protocol) = if tcp { (16, 6) } else { (6, 17) };
+        let mut transport = finished.split_off(40);
+        let field_of = |bytes: &[u8]| [bytes[field], bytes[field + 1]];
+        let right = field_of(&transport);
+        if tcp {
+            let mut packet = TcpPacket::new_checked(&mut transport[..]).expect("sound");
+            prop_assert!(packet.verify_checksum_v6(src, dst));
+            packet.set_checksum(0);
+            packet.fill_checksum_v6(src, dst);
+        } else {
+            let mut packet = UdpPacket::new_checked(&mut transport[..]).expect("sound");
+            prop_assert!(packet.verify_checksum_v6(src, dst));
+            packet.set_checksum(0);
+            packet.fill_checksum_v6(src, dst);
+        }
+        prop_assert_eq!(field_of(&transport), right);
+
+        // The same as Linux leaves it, perhaps behind a hop-by-hop header.
+        let plain = [&finished[..], &transport].concat();
+        if options {
+            finished[6] = 0;
+            finished.extend([protocol, 0, 5, 2, 0, 0, 1, 0]);
+            let payload_len = (8 + transport.len()) as u16;
+            finished[4..6].copy_from_slice(&payload_len.to_be_bytes());
+        }
+        let start = finished.len();
+        finished.extend_from_slice(&transport);
+        prop_assert_eq!(flow_hash_v6(&finished), flow_hash_v6(&plain));
+        let mut partial = finished.clone();
+        let pseudo = Checksum::new()
+            .add_pseudo_v6(src, dst, protocol, transport.len() as u32)
+            .folded();
+        partial[start + field..start + field + 2].copy_from_slice(&pseudo.to_be_bytes());
+        let place = is_partial_l4_v6(&partial).expect("the field holds the pseudo-header's sum");
+        prop_assert_eq!(usize::from(place.start), start);
+        prop_assert_eq!(usize::from(place.offset), start + field);
+
+        let mut chained = partial.clone();
+        let (head, rest) = chained.split_at_mut(start + field + 2);
+        let mut at = [cuts.0.index(rest.len() + 1), cuts.1.index(rest.len() + 1)];
+        at.sort_unstable();
+        place
+            .complete_chain(head, [&rest[..at[0]], &rest[at[0]..at[1]], &rest[at[1]..]])
+            .expect("the head holds the field");
+        prop_assert_eq!(&chained, &finished);
+
+        partial.extend(padding);
+        prop_assert_eq!(complete_l4_v6(&mut partial), Ok(true));
+        prop_assert_eq!(&partial[..finished.len()], &finished[..]);
     }
 }
