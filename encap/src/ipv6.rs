@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::ecn::Ecn;
 use crate::error::{self, Error};
+use crate::extension::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, MAX_EXTENSIONS, ROUTING};
 use crate::field::{clamped, read, read_u8, read_u16, write, write_u8, write_u16};
 
 /// Bytes of the fixed header.
@@ -20,15 +21,6 @@ pub(crate) mod field {
     pub(crate) const SRC: Range<usize> = 8..24;
     pub(crate) const DST: Range<usize> = 24..40;
 }
-
-/// Next header values of the extension headers that are walked (RFC 8200, section 4).
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION_OPTIONS: u8 = 60;
-
-/// As many as RFC 8200, section 4.1 puts in front of an upper layer, without AH and ESP.
-const MAX_EXTENSIONS: usize = 5;
 
 /// A packet whose version and payload length are sound; padding may follow in the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,7 +238,9 @@ pub(crate) struct UpperLayer {
     pub(crate) routed: bool,
 }
 
-/// Walks the extension headers of a packet of at least [`HEADER_LEN`] bytes. An atomic fragment,
+/// Walks the extension headers of a packet of at least [`HEADER_LEN`] bytes, in few instructions
+/// and refusing nothing; [`crate::extension::walk_v6`] judges them. It stops at AH, whose
+/// packets have no unfinished checksum. An atomic fragment,
 /// which is the whole packet (RFC 6946), is walked through.
 #[inline]
 pub(crate) fn upper_layer(packet: &[u8]) -> UpperLayer {

@@ -245,7 +245,7 @@ proptest! {
     #[test]
     fn extension_chains(
         first in next_header(),
-        chain in vec((next_header(), 0u8..4, any::<[u8; 6]>()), 0..9),
+        chain in vec((next_header(), 0u8..4, any::<[u8; 6]>()), 0..12),
         rest in vec(prop_oneof![Just(0u8), any::<u8>()], 0..40),
         cut in 0usize..400,
     ) {

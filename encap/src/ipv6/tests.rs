@@ -158,9 +158,12 @@ fn extension_headers_are_walked_to_the_upper_layer() {
 fn the_walk_ends() {
     let options = (DESTINATION_OPTIONS, 0, [1, 4]);
     let most = upper_layer(&chain(&[options; MAX_EXTENSIONS], 6));
-    assert_eq!((most.protocol, most.start), (6, 80));
+    assert_eq!((most.protocol, most.start), (6, 40 + 8 * MAX_EXTENSIONS));
     let more = upper_layer(&chain(&[options; MAX_EXTENSIONS + 1], 6));
-    assert_eq!((more.protocol, more.start), (DESTINATION_OPTIONS, 80));
+    assert_eq!(
+        (more.protocol, more.start),
+        (DESTINATION_OPTIONS, 40 + 8 * MAX_EXTENSIONS)
+    );
     // A header whose length leads behind the packet, and one that is cut.
     let mut long = chain(&[options], 6);
     long[41] = 255;
