@@ -9,13 +9,13 @@ pub mod uplink;
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::error::Error;
 
-/// Most prefixes of [`Pinhole::direct`].
+/// Most prefixes of [`Pinhole::direct`] and [`Pinhole::direct6`] together.
 pub const MAX_DIRECT: usize = 64;
 
 /// `XDP_PASS` of `enum xdp_action`.
@@ -36,17 +36,22 @@ pub enum ProgramKind {
     Uplink(Pinhole),
 }
 
-/// What an uplink redirects to the switch; everything else stays with the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What an uplink redirects to the switch; everything else stays with the kernel. The default takes
+/// nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pinhole {
-    /// The node's address: destination of tunnel packets.
-    pub node: Ipv4Addr,
+    /// The node's IPv4 address: destination of tunnel packets over IPv4. Never direct.
+    pub node: Option<Ipv4Addr>,
+    /// The node's IPv6 address: destination of tunnel packets over IPv6. Never direct.
+    pub node6: Option<Ipv6Addr>,
     /// UDP destination port of VXLAN packets to the node, if they are to be redirected.
     pub vxlan_port: Option<u16>,
-    /// Redirect IPIP packets (protocol 4) to the node.
+    /// Redirect IPv4 (protocol 4) and IPv6 packets (41) in packets to the node.
     pub ipip: bool,
-    /// Redirect packets to these prefixes, at most [`MAX_DIRECT`].
+    /// Redirect packets to these prefixes, at most [`MAX_DIRECT`] of both families.
     pub direct: Vec<Ipv4Net>,
+    /// Redirect packets to these prefixes, multicast and link-local addresses excepted.
+    pub direct6: Vec<Ipv6Net>,
 }
 
 impl ProgramKind {

@@ -6,6 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use super::*;
 use crate::sys::bpf;
 
+mod v4;
+mod v6;
+
 const REDIRECT: u64 = 4;
 const PASS: u64 = 2;
 
@@ -60,89 +63,38 @@ fn load(kind: &ProgramKind) -> Loaded {
     }
 }
 
-/// Asserts the verdict in both machines.
-fn assert_verdict(pinhole: &Pinhole, mut packet: Vec<u8>, expected: u64, what: &str) {
-    let kind = ProgramKind::Uplink(pinhole.clone());
-    assert_eq!(
-        interpret(&kind, &mut packet),
-        expected,
-        "interpreter: {what}"
-    );
-    if packet.len() >= 14 {
-        let verdict = bpf::test_run(load(&kind).program.as_fd(), &packet).unwrap();
-        assert_eq!(u64::from(verdict), expected, "kernel: {what}");
+/// A pinhole's program in both machines.
+struct Machines {
+    kind: ProgramKind,
+    loaded: Loaded,
+}
+
+impl Machines {
+    fn new(pinhole: &Pinhole) -> Self {
+        let kind = ProgramKind::Uplink(pinhole.clone());
+        let loaded = load(&kind);
+        Self { kind, loaded }
     }
-}
 
-const NODE: [u8; 4] = [192, 168, 1, 10];
-
-fn pinhole() -> Pinhole {
-    Pinhole {
-        node: NODE.into(),
-        vxlan_port: Some(4789),
-        ipip: true,
-        direct: vec![
-            "10.244.3.0/24".parse().unwrap(),
-            "200.0.0.128/25".parse().unwrap(),
-        ],
-    }
-}
-
-/// An Ethernet frame with an IPv4 packet.
-#[derive(Clone)]
-struct Packet {
-    ethertype: u16,
-    version: u8,
-    options: usize,
-    fragment: u16,
-    protocol: u8,
-    to: [u8; 4],
-    port: u16,
-    payload: usize,
-}
-
-impl Packet {
-    fn vxlan() -> Self {
-        Self {
-            ethertype: 0x0800,
-            version: 4,
-            options: 0,
-            fragment: 0x4000,
-            protocol: 17,
-            to: NODE,
-            port: 4789,
-            payload: 40,
+    /// Asserts the verdict of both. The kernel takes no frames without an Ethernet header.
+    fn assert(&self, packet: &[u8], expected: u64, what: &str) {
+        let verdict = interpret(&self.kind, &mut packet.to_vec());
+        assert_eq!(verdict, expected, "interpreter: {what}");
+        if packet.len() >= 14 {
+            let verdict = bpf::test_run(self.loaded.program.as_fd(), packet).unwrap();
+            assert_eq!(u64::from(verdict), expected, "kernel: {what}");
         }
     }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0x02; 12];
-        bytes.extend(self.ethertype.to_be_bytes());
-        let words = 5 + self.options as u8;
-        bytes.extend([self.version << 4 | words, 0]);
-        let total = usize::from(words) * 4 + 8 + self.payload;
-        bytes.extend((total as u16).to_be_bytes());
-        bytes.extend([0, 1]);
-        bytes.extend(self.fragment.to_be_bytes());
-        bytes.extend([64, self.protocol, 0, 0]);
-        bytes.extend([192, 168, 1, 11]);
-        bytes.extend(self.to);
-        bytes.extend(vec![1; self.options * 4]);
-        bytes.extend(50000u16.to_be_bytes());
-        bytes.extend(self.port.to_be_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(vec![0xab; self.payload]);
-        bytes
-    }
 }
 
-fn check(pinhole: &Pinhole, packet: Packet, expected: u64, what: &str) {
-    assert_verdict(pinhole, packet.bytes(), expected, what);
+/// Asserts the verdict in both machines.
+fn assert_verdict(pinhole: &Pinhole, packet: &[u8], expected: u64, what: &str) {
+    Machines::new(pinhole).assert(packet, expected, what);
 }
 
 #[test]
 fn pod_takes_everything() {
-    for packet in [&mut [0u8; 14][..], &mut Packet::vxlan().bytes()] {
+    for packet in [&mut [0u8; 14][..], &mut v4::Packet::vxlan().bytes()] {
         assert_eq!(interpret(&ProgramKind::Pod, packet), REDIRECT);
         let verdict = bpf::test_run(load(&ProgramKind::Pod).program.as_fd(), packet).unwrap();
         assert_eq!(u64::from(verdict), REDIRECT);
@@ -151,8 +103,8 @@ fn pod_takes_everything() {
 
 #[test]
 fn without_a_socket_frames_pass() {
-    let packet = Packet::vxlan().bytes();
-    for kind in [ProgramKind::Pod, ProgramKind::Uplink(pinhole())] {
+    let packet = v4::Packet::vxlan().bytes();
+    for kind in [ProgramKind::Pod, ProgramKind::Uplink(v4::pinhole())] {
         let loaded = load(&kind);
         bpf::clear_xsk(loaded._map.as_fd(), 0).unwrap();
         let verdict = bpf::test_run(loaded.program.as_fd(), &packet).unwrap();
@@ -161,379 +113,85 @@ fn without_a_socket_frames_pass() {
 }
 
 #[test]
-fn vxlan_to_the_node() {
-    let p = pinhole();
-    check(&p, Packet::vxlan(), REDIRECT, "vxlan");
-    check(
-        &p,
-        Packet {
-            port: 8472,
-            ..Packet::vxlan()
-        },
-        PASS,
-        "other port",
-    );
-    check(
-        &p,
-        Packet {
-            to: [192, 168, 1, 11],
-            ..Packet::vxlan()
-        },
-        PASS,
-        "other node",
-    );
-    check(
-        &p,
-        Packet {
-            protocol: 6,
-            ..Packet::vxlan()
-        },
-        PASS,
-        "TCP with that port",
-    );
-    let flannel = Pinhole {
-        vxlan_port: Some(8472),
-        ..p.clone()
-    };
-    check(
-        &flannel,
-        Packet {
-            port: 8472,
-            ..Packet::vxlan()
-        },
-        REDIRECT,
-        "configured port",
-    );
-    check(
-        &flannel,
-        Packet::vxlan(),
-        PASS,
-        "no longer the default port",
-    );
-    let off = Pinhole {
-        vxlan_port: None,
-        ..p
-    };
-    check(&off, Packet::vxlan(), PASS, "vxlan off");
-}
-
-#[test]
-fn ipip_to_the_node() {
-    let p = pinhole();
-    let ipip = Packet {
-        protocol: 4,
-        ..Packet::vxlan()
-    };
-    check(&p, ipip.clone(), REDIRECT, "ipip");
-    check(
-        &p,
-        Packet {
-            to: [192, 168, 1, 9],
-            ..ipip.clone()
-        },
-        PASS,
-        "other node",
-    );
-    check(
-        &p,
-        Packet {
-            fragment: 0x2000,
-            ..ipip.clone()
-        },
-        PASS,
-        "fragment",
-    );
-    check(
-        &p,
-        Packet {
-            options: 3,
-            ..ipip.clone()
-        },
-        REDIRECT,
-        "with options",
-    );
-    check(
-        &Pinhole {
-            ipip: false,
-            ..p.clone()
-        },
-        ipip.clone(),
-        PASS,
-        "ipip off",
-    );
-    let only = Pinhole {
-        vxlan_port: None,
-        direct: vec![],
-        ..p
-    };
-    check(&only, ipip, REDIRECT, "only ipip");
-    check(&only, Packet::vxlan(), PASS, "only ipip, vxlan comes");
-}
-
-#[test]
-fn fragments_to_the_node_pass() {
-    let p = pinhole();
-    for (fragment, expected, what) in [
-        (0x0000, REDIRECT, "no flags"),
-        (0x4000, REDIRECT, "don't fragment"),
-        (0x2000, PASS, "first fragment"),
-        (0x20b9, PASS, "middle fragment"),
-        (0x00b9, PASS, "last fragment"),
-        (0x0001, PASS, "least offset"),
-        (0x1000, PASS, "greatest offset bit"),
-    ] {
-        check(
-            &p,
-            Packet {
-                fragment,
-                ..Packet::vxlan()
-            },
-            expected,
-            what,
-        );
-    }
-}
-
-#[test]
-fn ip_options_move_the_ports() {
-    let p = pinhole();
-    for options in 0..=10 {
-        let packet = Packet {
-            options,
-            ..Packet::vxlan()
-        };
-        check(
-            &p,
-            packet.clone(),
-            REDIRECT,
-            &format!("{options} option words"),
-        );
-        check(
-            &p,
-            Packet { port: 53, ..packet },
-            PASS,
-            &format!("{options} option words, DNS"),
-        );
-    }
-    // A header length below five words is no IPv4 header.
-    let mut bytes = Packet::vxlan().bytes();
-    for words in 0..5 {
-        bytes[14] = 0x40 | words;
-        assert_verdict(&p, bytes.clone(), PASS, &format!("{words} header words"));
-    }
-    check(
-        &p,
-        Packet {
-            version: 6,
-            ..Packet::vxlan()
-        },
-        PASS,
-        "version 6 as IPv4",
-    );
-}
-
-#[test]
-fn direct_prefixes_have_exact_edges() {
-    let p = pinhole();
-    for (to, expected) in [
-        ([10, 244, 2, 255], PASS),
-        ([10, 244, 3, 0], REDIRECT),
-        ([10, 244, 3, 255], REDIRECT),
-        ([10, 244, 4, 0], PASS),
-        ([200, 0, 0, 127], PASS),
-        ([200, 0, 0, 128], REDIRECT),
-        ([200, 0, 0, 255], REDIRECT),
-        ([200, 0, 1, 128], PASS),
-    ] {
-        for (protocol, fragment) in [(6, 0x4000), (17, 0x2000), (1, 0), (4, 0x0010)] {
-            let packet = Packet {
-                to,
-                protocol,
-                fragment,
-                ..Packet::vxlan()
-            };
-            check(
-                &p,
-                packet,
-                expected,
-                &format!("to {to:?}, protocol {protocol}"),
-            );
-        }
-    }
-}
-
-#[test]
-fn direct_prefixes_of_every_length() {
-    for length in 0..=32 {
-        let net = Ipv4Net::new([203, 113, 170, 85].into(), length).unwrap();
-        let p = Pinhole {
-            direct: vec![net],
-            ..pinhole()
-        };
-        let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
-        let near = [
-            first.checked_sub(1),
-            Some(first),
-            Some(last),
-            last.checked_add(1),
-        ];
-        for to in near.into_iter().flatten() {
-            let expected = if (first..=last).contains(&to) {
-                REDIRECT
-            } else {
-                PASS
-            };
-            let packet = Packet {
-                to: to.to_be_bytes(),
-                ..Packet::vxlan()
-            };
-            check(
-                &p,
-                packet,
-                expected,
-                &format!("{net}, to {}", Ipv4Addr::from(to)),
-            );
-        }
-    }
-}
-
-#[test]
-fn the_node_itself_is_never_direct() {
-    let p = Pinhole {
-        direct: vec!["192.168.0.0/16".parse().unwrap()],
-        ..pinhole()
-    };
-    let tcp = Packet {
-        protocol: 6,
-        ..Packet::vxlan()
-    };
-    check(&p, tcp.clone(), PASS, "TCP to the node");
-    check(
-        &p,
-        Packet {
-            to: [192, 168, 2, 2],
-            ..tcp
-        },
-        REDIRECT,
-        "TCP to its network",
-    );
-}
-
-#[test]
-fn a_full_pinhole_loads_and_works_to_the_last_prefix() {
-    let net = |n: u8| Ipv4Net::new([10, n, 0, 0].into(), 16).unwrap();
-    let p = Pinhole {
-        direct: (0..MAX_DIRECT as u8).map(net).collect(),
-        ..pinhole()
-    };
-    check(
-        &p,
-        Packet {
-            to: [10, 63, 1, 1],
-            ..Packet::vxlan()
-        },
-        REDIRECT,
-        "last prefix",
-    );
-    check(
-        &p,
-        Packet {
-            to: [10, 64, 1, 1],
-            ..Packet::vxlan()
-        },
-        PASS,
-        "behind the last",
-    );
-    check(&p, Packet::vxlan(), REDIRECT, "vxlan still");
-    let mut over = p;
-    over.direct.push(net(64));
-    let error = ProgramKind::Uplink(over).source().unwrap_err().to_string();
-    assert!(error.contains("65") && error.contains("64"), "{error}");
-}
-
-#[test]
 fn an_empty_pinhole_takes_nothing() {
-    let p = Pinhole {
-        node: NODE.into(),
+    let off = Pinhole {
         vxlan_port: None,
         ipip: false,
         direct: vec![],
+        ..v4::pinhole()
     };
-    check(&p, Packet::vxlan(), PASS, "vxlan");
-    check(
-        &p,
-        Packet {
-            protocol: 4,
-            ..Packet::vxlan()
-        },
-        PASS,
-        "ipip",
-    );
-    check(
-        &p,
-        Packet {
-            to: [10, 0, 0, 1],
-            ..Packet::vxlan()
-        },
-        PASS,
-        "any",
-    );
+    let off6 = Pinhole {
+        vxlan_port: None,
+        ipip: false,
+        direct6: vec![],
+        ..v6::pinhole()
+    };
+    // Tunnels without an address to take them at.
+    let nowhere = Pinhole {
+        vxlan_port: Some(4789),
+        ipip: true,
+        ..Pinhole::default()
+    };
+    for pinhole in [Pinhole::default(), off, off6, nowhere] {
+        let machines = Machines::new(&pinhole);
+        for protocol in [17, 4, 41] {
+            let (mut to4, mut to6) = (v4::Packet::vxlan(), v6::Packet::vxlan());
+            (to4.protocol, to6.next_header) = (protocol, protocol);
+            let what = format!("{pinhole:?}, protocol {protocol}");
+            machines.assert(&to4.bytes(), PASS, &what);
+            machines.assert(&to6.bytes(), PASS, &what);
+        }
+    }
+}
+
+/// Whatever is configured, there is no unreachable instruction, and each part works alone.
+#[test]
+fn every_combination_of_parts_loads_and_takes_its_own() {
+    let (all4, all6) = (v4::pinhole(), v6::pinhole());
+    for parts in 0..64u8 {
+        let has = |part: u8| parts & 1 << part != 0;
+        let pinhole = Pinhole {
+            node: all4.node.filter(|_| has(0)),
+            node6: all6.node6.filter(|_| has(1)),
+            vxlan_port: has(2).then_some(4789),
+            ipip: has(3),
+            direct: all4.direct.iter().copied().filter(|_| has(4)).collect(),
+            direct6: all6.direct6.iter().copied().filter(|_| has(5)).collect(),
+        };
+        let machines = Machines::new(&pinhole);
+        let expect = |taken: bool, packet: Vec<u8>, what: &str| {
+            let verdict = if taken { REDIRECT } else { PASS };
+            machines.assert(&packet, verdict, &format!("{what}, {pinhole:?}"));
+        };
+        for (protocol, part) in [(17, 2), (4, 3), (41, 3), (6, 63)] {
+            let on = part < 6 && has(part);
+            let (mut to4, mut to6) = (v4::Packet::vxlan(), v6::Packet::vxlan());
+            (to4.protocol, to6.next_header) = (protocol, protocol);
+            expect(has(0) && on, to4.bytes(), "to the IPv4 node");
+            expect(has(1) && on, to6.bytes(), "to the IPv6 node");
+            (to4.to, to6.to) = (v4::DIRECT, v6::address(v6::DIRECT));
+            expect(has(4), to4.bytes(), "IPv4 direct");
+            expect(has(5), to6.bytes(), "IPv6 direct");
+        }
+    }
 }
 
 #[test]
-fn other_ethertypes_pass() {
-    let p = Pinhole {
-        direct: vec!["0.0.0.0/0".parse().unwrap()],
-        ..pinhole()
+fn a_full_pinhole_counts_both_families() {
+    let full = Pinhole {
+        direct: vec!["10.0.0.0/16".parse().unwrap(); MAX_DIRECT / 2],
+        direct6: vec!["2001:db8:1::/48".parse().unwrap(); MAX_DIRECT / 2],
+        ..v6::pinhole()
     };
-    for (ethertype, what) in [
-        (0x0806, "ARP"),
-        (0x86dd, "IPv6"),
-        (0x8100, "VLAN"),
-        (0x88a8, "QinQ"),
-    ] {
-        check(
-            &p,
-            Packet {
-                ethertype,
-                ..Packet::vxlan()
-            },
-            PASS,
-            what,
-        );
-    }
-    let mut tagged = Packet::vxlan().bytes();
-    tagged.splice(12..12, [0x81, 0x00, 0x00, 0x64]);
-    assert_verdict(&p, tagged, PASS, "VLAN-tagged vxlan");
-}
-
-#[test]
-fn truncated_packets_pass() {
-    let p = pinhole();
-    for options in [0, 10] {
-        let whole = Packet {
-            options,
-            ..Packet::vxlan()
+    assert_verdict(&full, &v6::Packet::vxlan().bytes(), REDIRECT, "vxlan");
+    for six in [false, true] {
+        let mut over = full.clone();
+        if six {
+            over.direct6.push("2001:db8:2::/48".parse().unwrap());
+        } else {
+            over.direct.push("10.1.0.0/16".parse().unwrap());
         }
-        .bytes();
-        let headers = 14 + 20 + options * 4 + 8;
-        for len in 0..=whole.len() {
-            let expected = if len >= headers { REDIRECT } else { PASS };
-            assert_verdict(&p, whole[..len].to_vec(), expected, &format!("{len} bytes"));
-        }
-    }
-    let direct = Packet {
-        to: [10, 244, 3, 1],
-        ..Packet::vxlan()
-    }
-    .bytes();
-    for len in 0..=direct.len() {
-        let expected = if len >= 34 { REDIRECT } else { PASS };
-        assert_verdict(
-            &p,
-            direct[..len].to_vec(),
-            expected,
-            &format!("direct, {len} bytes"),
-        );
+        let error = ProgramKind::Uplink(over).source().unwrap_err().to_string();
+        assert!(error.contains("65") && error.contains("64"), "{error}");
     }
 }

@@ -122,10 +122,8 @@ fn refusals_name_the_thing() {
 
         let mut device = Device::open(&umem, small, &mut pool).unwrap();
         let pinhole = Pinhole {
-            node: pod.gateway(),
-            vxlan_port: None,
-            ipip: false,
-            direct: vec![],
+            node: Some(pod.gateway()),
+            ..Pinhole::default()
         };
         assert!(matches!(
             device.set_pinhole(pinhole),

@@ -240,10 +240,11 @@ fn the_pinhole_takes_ours_and_leaves_the_rest() {
             let (vxlan, other) = (udp(pod.gateway(), 4789), udp(pod.gateway(), 8472));
             let (umem, mut pool) = umem(2048, 1024);
             let mut pinhole = Pinhole {
-                node: pod.gateway(),
+                node: Some(pod.gateway()),
                 vxlan_port: Some(4789),
                 ipip: true,
                 direct: vec!["10.99.0.0/16".parse().unwrap()],
+                ..Pinhole::default()
             };
             let program = ProgramKind::Uplink(pinhole.clone());
             let config = DeviceConfig {

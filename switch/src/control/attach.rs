@@ -424,10 +424,8 @@ impl Daemon {
     /// What the uplink lets through, by what the routes need.
     pub(super) fn pinhole(&self) -> Pinhole {
         let mut pinhole = Pinhole {
-            node: self.node,
-            vxlan_port: None,
-            ipip: false,
-            direct: Vec::new(),
+            node: Some(self.node),
+            ..Pinhole::default()
         };
         let mut direct = false;
         for (_, route) in self.rib.iter() {
