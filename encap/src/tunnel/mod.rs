@@ -58,7 +58,7 @@ pub enum OuterKind {
     Vxlan,
 }
 
-/// Kind and family in one, so that [`OuterHeader::write`] branches once.
+/// Kind and family in one, so that [`OuterHeader::write`] branches on them once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Ethernet,
@@ -167,11 +167,16 @@ impl OuterHeader {
         flow_hash: u32,
         ident: u16,
     ) -> Result<(), Error> {
+        // Apart, because the compiler makes a table of jumps for the others, which local delivery
+        // need not wait for.
+        if self.layout == Layout::Ethernet {
+            self.paste::<ETHERNET_LEN>(out)?;
+            return Ok(());
+        }
         let tos = inner_tos & self.tos_mask | self.tos_fixed;
         match self.layout {
-            Layout::Ethernet => {
-                self.paste::<ETHERNET_LEN>(out)?;
-            }
+            // Done above.
+            Layout::Ethernet => {}
             Layout::IpipV4 => {
                 let out = self.paste::<IPIP_V4_LEN>(out)?;
                 let total_len = outer_len("outer IPv4", inner_len, IPIP_V4_LEN - IP)?;
