@@ -170,7 +170,7 @@ pub fn parse_ndp(packet: &[u8]) -> Result<NdpMessage, NdpError> {
             !target.is_multicast()
                 && !(unspecified && (options.source.is_some() || !is_solicited_node(dst)))
         }
-        NEIGHBOUR_ADVERTISEMENT => !target.is_multicast() && !(solicited && dst.is_multicast()),
+        NEIGHBOUR_ADVERTISEMENT => !(target.is_multicast() || (solicited && dst.is_multicast())),
         _ => {
             let destination = Ipv6Addr::from(read::<16>(message, 24..40));
             src.is_unicast_link_local()

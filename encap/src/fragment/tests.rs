@@ -29,7 +29,7 @@ fn packet(options: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 fn payload(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 131 >> 3) as u8).collect()
+    (0..len).map(|at| ((at * 131) >> 3) as u8).collect()
 }
 
 /// Each fragment whole, its checksum verified by etherparse.
