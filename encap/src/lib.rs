@@ -19,6 +19,7 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod dhcp;
 pub mod ecn;
 pub mod error;
 pub mod ethernet;
@@ -28,9 +29,12 @@ pub mod flow;
 pub mod fragment;
 pub mod icmp;
 pub mod icmpv6;
+pub mod igmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod membership;
+pub mod mld;
 pub mod mss;
 pub mod ndp;
 pub mod partial;
