@@ -1,12 +1,15 @@
 //! Nodes that run Shunt, with their pods attached and routed to each other.
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use shunt_api::{Encap, RouteTarget};
 
 use crate::config::Config;
 use crate::daemon::Daemon;
+use crate::family::Family;
 use crate::netns::Netns;
-use crate::node::{Node, pod_cidr, underlay_address};
+use crate::node::{Node, pod_cidr, pod_cidr6, underlay_address};
+use crate::outside::Outside;
 use crate::pod::{Mode, Pod};
 use crate::process::Lifetime;
 use crate::wire::Wire;
@@ -24,6 +27,15 @@ pub struct Spec {
     pub pods: u8,
     /// The largest IP packet of the underlay in bytes.
     pub underlay_mtu: u32,
+    /// Whether nodes and pods have IPv6 addresses besides their IPv4 ones.
+    pub dual: bool,
+    /// The family of the addresses between which tunnels run; IPv6 takes `dual`.
+    pub underlay: Family,
+    /// Lines of the table `[host]`: with it, nodes have a host port, and routes lead to the other
+    /// nodes' own addresses too. It takes `dual`.
+    pub host: Option<String>,
+    /// Whether there is a host outside of the cluster. It takes `dual`.
+    pub outside: bool,
     /// How long the daemons may live.
     pub lifetime: Lifetime,
     /// Lines for every daemon's configuration.
@@ -39,23 +51,39 @@ impl Spec {
             nodes: 2,
             pods: 2,
             underlay_mtu: 1500,
+            dual: false,
+            underlay: Family::V4,
+            host: None,
+            outside: false,
             lifetime: Lifetime::Handle,
             extra: String::new(),
         }
     }
 
+    /// Two nodes with two dual-stack pods each, host ports, and a host outside.
+    pub fn whole(encap: Encap, underlay: Family) -> Self {
+        Self {
+            dual: true,
+            underlay,
+            host: Some(String::new()),
+            outside: true,
+            ..Self::new(Mode::L3, encap)
+        }
+    }
+
     /// The MTU of its pods: what the encapsulation leaves of the underlay's.
     pub fn pod_mtu(&self) -> u32 {
-        self.underlay_mtu.saturating_sub(overhead(self.encap))
+        self.underlay_mtu
+            .saturating_sub(overhead(self.encap, self.underlay))
     }
 }
 
-/// The bytes that an encapsulation adds to an IP packet: outer IPv4 (20), UDP (8), VXLAN (8) and
-/// inner Ethernet (14), or outer IPv4 alone.
-pub fn overhead(encap: Encap) -> u32 {
+/// The bytes that an encapsulation adds to an IP packet: outer IP (20 or 40), UDP (8), VXLAN (8)
+/// and inner Ethernet (14), or outer IP alone.
+pub fn overhead(encap: Encap, underlay: Family) -> u32 {
     match encap {
-        Encap::Vxlan | Encap::CrossSubnetVxlan => 50,
-        Encap::Ipip | Encap::CrossSubnetIpip => 20,
+        Encap::Vxlan | Encap::CrossSubnetVxlan => underlay.header() + 30,
+        Encap::Ipip | Encap::CrossSubnetIpip => underlay.header(),
         Encap::Direct => 0,
     }
 }
@@ -76,6 +104,8 @@ pub struct Site {
 pub struct Cluster {
     /// The nodes.
     pub sites: Vec<Site>,
+    /// The host outside of the cluster, if the specification has one.
+    pub outside: Option<Outside>,
     /// The underlay.
     pub wire: Wire,
 }
@@ -100,7 +130,8 @@ impl Site {
         };
         for number in 1..=spec.pods {
             let netns = netns(&site.node.pod_name(number))?;
-            let pod = site.node.pod(netns, number, spec.mode, spec.pod_mtu())?;
+            let make = if spec.dual { Node::dual_pod } else { Node::pod };
+            let pod = make(&site.node, netns, number, spec.mode, spec.pod_mtu())?;
             site.daemon.attach(&pod)?;
             site.pods.push(pod);
         }
@@ -124,6 +155,42 @@ impl Site {
             )
             .with_context(|| format!("route from node {} to node {index}", self.node.index))
     }
+
+    /// Routes what a dual-stack peer has to it: its pods of both families, and with a host port
+    /// its own address of the family in which the tunnel does not run. Its address of the other
+    /// one is routed by the daemon.
+    fn route_to_dual(&self, peer: &Site, spec: &Spec) -> Result<()> {
+        let vtep_mac = match spec.underlay {
+            Family::V4 => None,
+            // The daemon makes its own of the node's first address, which is IPv4.
+            Family::V6 => Some(peer.daemon.status()?.vtep_mac),
+        };
+        let index = peer.node.index;
+        for (family, prefix) in [
+            (Family::V4, IpNet::from(pod_cidr(index)?)),
+            (Family::V6, IpNet::from(pod_cidr6(index)?)),
+        ] {
+            let direct = spec.encap == Encap::Direct;
+            let via = peer
+                .node
+                .underlay(if direct { family } else { spec.underlay });
+            let to = RouteTarget::Node {
+                via,
+                encap: spec.encap,
+                vtep_mac,
+            };
+            self.daemon
+                .route_add(prefix, to.clone())
+                .with_context(|| format!("route to {prefix} via {via}"))?;
+            let own = peer.node.underlay(family);
+            if spec.host.is_some() && own != via {
+                self.daemon
+                    .route_add(own, to)
+                    .with_context(|| format!("route to {own} via {via}"))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Cluster {
@@ -134,18 +201,36 @@ impl Cluster {
     /// When the kernel or a daemon refuses.
     pub fn build(spec: &Spec, netns: impl Fn(&str) -> Result<Netns>) -> Result<Self> {
         let wire = Wire::new(netns("wire")?, spec.underlay_mtu)?;
+        let outside = match spec.outside {
+            true => Some(Outside::new(netns("outside")?, &wire)?),
+            false => None,
+        };
         let mut cluster = Self {
             sites: Vec::new(),
+            outside,
             wire,
         };
         let cores = std::thread::available_parallelism()?.get();
         for index in 1..=spec.nodes {
-            let node = Node::new(netns(&format!("node{index}"))?, &cluster.wire, index)?;
+            let make = if spec.dual { Node::dual } else { Node::new };
+            let node = make(netns(&format!("node{index}"))?, &cluster.wire, index)?;
+            if spec.outside {
+                Outside::route_from(&node.netns)?;
+            }
             let mut config = Config::new(spec.mode, usize::from(index - 1) % cores);
+            config.dual = spec.dual;
+            config.host.clone_from(&spec.host);
             config.extra.clone_from(&spec.extra);
             cluster.sites.push(Site::new(node, spec, &config, &netns)?);
         }
         for site in &cluster.sites {
+            if spec.dual {
+                let peers = &cluster.sites;
+                for peer in peers.iter().filter(|p| p.node.index != site.node.index) {
+                    site.route_to_dual(peer, spec)?;
+                }
+                continue;
+            }
             for index in (1..=spec.nodes).filter(|index| *index != site.node.index) {
                 site.route_to(index, spec.encap)?;
             }
@@ -166,6 +251,9 @@ impl Cluster {
 
     /// Leaves everything in place when the handle goes.
     pub fn keep(&mut self) {
+        if let Some(outside) = &mut self.outside {
+            outside.netns.keep();
+        }
         self.wire.netns.keep();
         for site in &mut self.sites {
             site.daemon.keep();

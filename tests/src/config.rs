@@ -3,8 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::node::Node;
+use crate::family::Family;
+use crate::node::{Node, pod_network6};
 use crate::pod::Mode;
+
+/// The node's end of its host port.
+pub const HOST_DEVICE: &str = "shunt0";
 
 /// What of the configuration tests choose; the rest keeps the daemon's defaults.
 #[derive(Debug, Clone)]
@@ -15,6 +19,10 @@ pub struct Config {
     pub cores: Vec<usize>,
     /// Whether `eth0` is the uplink.
     pub uplink: bool,
+    /// Whether IPv6 is configured besides IPv4.
+    pub dual: bool,
+    /// The host port `shunt0`, with these lines in its table.
+    pub host: Option<String>,
     /// Lines appended as they are, for example `[l2]\nageing = 10`.
     pub extra: String,
 }
@@ -26,6 +34,8 @@ impl Config {
             mode,
             cores: vec![core],
             uplink: true,
+            dual: false,
+            host: None,
             extra: String::new(),
         }
     }
@@ -33,13 +43,20 @@ impl Config {
     /// The file's text for this node and control socket: Flannel's VXLAN numbers, so that the
     /// kernel's peers understand.
     pub fn text(&self, node: &Node, socket: &Path) -> String {
+        let (mut address6, mut cidr6, mut cluster6) = (String::new(), String::new(), "");
+        if self.dual {
+            address6 = format!("address6 = \"{}\"\n", node.underlay(Family::V6));
+            cidr6 = format!(", \"{}/64\"", pod_network6(node.index));
+            cluster6 = ", \"fd00:10:244::/48\"";
+        }
         let mut text = format!(
             "mode = \"{mode}\"\n\
              socket = \"{socket}\"\n\
              [node]\n\
              address = \"{address}\"\n\
-             pod_cidrs = [\"{cidr}\"]\n\
-             cluster_cidrs = [\"10.244.0.0/16\"]\n\
+             {address6}\
+             pod_cidrs = [\"{cidr}\"{cidr6}]\n\
+             cluster_cidrs = [\"10.244.0.0/16\"{cluster6}]\n\
              [gateway]\n\
              address = \"{gateway}\"\n\
              [workers]\n\
@@ -60,6 +77,9 @@ impl Config {
             text.push_str("[uplink]\ndevice = \"eth0\"\n");
         }
         // Writing to a String cannot fail.
+        if let Some(lines) = &self.host {
+            let _ = write!(text, "[host]\ndevice = \"{HOST_DEVICE}\"\n{lines}");
+        }
         let _ = writeln!(text, "{}", self.extra);
         text
     }

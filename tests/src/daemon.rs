@@ -146,7 +146,7 @@ impl Daemon {
         }
     }
 
-    /// The port specification for a pod's veth: its name, host end, address and MAC address.
+    /// The port specification for a pod's veth: its name, host end, addresses and MAC address.
     ///
     /// # Errors
     /// When the pod has no `eth0`.
@@ -156,7 +156,7 @@ impl Daemon {
             kind: PortKind::Afxdp,
             device: pod.host_device.clone(),
             netns: None,
-            addresses: vec![pod.address.into()],
+            addresses: pod.addresses(),
             mac: Some(pod.mac()?),
             worker: None,
             rx_frames: None,

@@ -103,6 +103,23 @@ impl Netns {
             .with_context(|| format!("sysctl {key}={value} in {}", self.name))
     }
 
+    /// Lets it speak IPv6, without router solicitations and without duplicate address detection,
+    /// whose second of waiting no test here is about. Interfaces that come later do as well.
+    ///
+    /// # Errors
+    /// As [`Netns::sysctl`].
+    pub fn enable_ipv6(&self) -> Result<()> {
+        for (key, value) in [
+            ("accept_dad", "0"),
+            ("accept_ra", "0"),
+            ("disable_ipv6", "0"),
+        ] {
+            self.sysctl(&format!("net.ipv6.conf.all.{key}"), value)?;
+            self.sysctl(&format!("net.ipv6.conf.default.{key}"), value)?;
+        }
+        Ok(())
+    }
+
     /// Calls `f` on a thread inside the namespace: sockets it opens stay there.
     ///
     /// # Errors

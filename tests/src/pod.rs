@@ -1,16 +1,20 @@
 //! Pods: a namespace with an `eth0`, an address and a way to the gateway.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use shunt_api::MacAddr;
 
+use crate::family::Family;
 use crate::netns::Netns;
 use crate::wire::veth;
 
 /// The gateway of pods in L3 mode.
 pub const L3_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The IPv6 gateway of pods in either mode: the router's link-local address.
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// Which of the switch's two modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct Pod {
     pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if it is a dual-stack pod.
+    pub address6: Option<Ipv6Addr>,
     /// The name of the veth's host end in the node's namespace.
     pub host_device: String,
     /// Its MTU in bytes.
@@ -53,6 +59,7 @@ impl Pod {
             netns,
             name: name.to_owned(),
             address,
+            address6: None,
             host_device: format!("v-{name}"),
             mtu,
         }
@@ -90,6 +97,46 @@ impl Pod {
         self.netns
             .ip(&format!("route add default via {gateway} dev eth0"))?;
         Ok(())
+    }
+
+    /// Gives `eth0` an IPv6 address, in L3 mode a /128, and a default route through the gateway's
+    /// link-local address.
+    ///
+    /// # Errors
+    /// When there is no `eth0`, or the kernel refuses: IPv6 is off where nobody enabled it.
+    pub fn add_ipv6(&mut self, mode: Mode, address: Ipv6Addr) -> Result<()> {
+        let length = match mode {
+            Mode::L3 => 128,
+            Mode::L2 => 64,
+        };
+        self.netns
+            .ip(&format!("address add {address}/{length} dev eth0 nodad"))?;
+        self.netns
+            .ip(&format!("-6 route add default via {GATEWAY6} dev eth0"))?;
+        self.address6 = Some(address);
+        Ok(())
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let four = IpAddr::from(self.address);
+        std::iter::once(four)
+            .chain(self.address6.map(IpAddr::from))
+            .collect()
+    }
+
+    /// Its address of a family.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn address_of(&self, family: Family) -> Result<IpAddr> {
+        match family {
+            Family::V4 => Ok(self.address.into()),
+            Family::V6 => self
+                .address6
+                .map(IpAddr::from)
+                .with_context(|| format!("{} has no IPv6 address", self.name)),
+        }
     }
 
     /// The MAC address of `eth0`.

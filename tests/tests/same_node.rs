@@ -67,7 +67,7 @@ fn gateway_answers_arp_and_nobody_else_does() -> Result<()> {
     let _testbed = Testbed::acquire()?;
     let (site, _wire) = lone_node(Mode::L3, 1, 1500)?;
     let a1 = &site.pods[0];
-    must_not_ping(&a1.netns, "10.244.9.9".parse()?, 2, "")?;
+    must_not_ping(&a1.netns, [10, 244, 9, 9], 2, "")?;
     let status = site.daemon.status()?;
     let neighbours = a1.netns.ip("neigh show dev eth0")?;
     assert!(
