@@ -14,6 +14,9 @@
 //!   NIC)
 //! - tunnels: [`tunnel`] (outer headers ready to paste), [`ecn`] (RFC 6040), [`flow`] (the hash
 //!   behind the UDP source port)
+//! - control: [`icmp`] and [`icmpv6`] (errors and echo), [`ndp`], [`igmp`] and [`mld`] (both give
+//!   [`membership`]), [`dhcp`]
+//! - sizes and chains: [`extension`] (where IPv6's upper layer begins), [`fragment`], [`mss`]
 
 #![forbid(unsafe_code)]
 

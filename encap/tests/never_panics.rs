@@ -4,6 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use shunt_encap::extension::walk_v6;
+use shunt_encap::fragment::Fragments;
+use shunt_encap::icmp::{
+    ErrorV4, IcmpPacket, answer_echo_v4, embedded, emit_error_v4, may_answer_v4, read_too_big_v4,
+};
+use shunt_encap::icmpv6::{ErrorV6, answer_echo_v6, emit_error_v6, may_answer_v6, read_too_big_v6};
+use shunt_encap::igmp::{emit_query_v4, parse_igmp};
+use shunt_encap::membership::QueryVersion;
+use shunt_encap::mld::{emit_query_v6, mld_type, parse_mld};
+use shunt_encap::mss::clamp_mss;
+use shunt_encap::ndp::{NaParams, emit_advertisement, emit_solicitation, ndp_type, parse_ndp};
 use shunt_encap::{
     ArpOperation, ArpPacket, ArpRepr, Checksum, DscpPolicy, Ecn, EthernetFrame, EthernetRepr,
     IpFamily, IpipParams, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, OuterHeader, PartialChecksum,
@@ -302,6 +313,168 @@ proptest! {
             }
             let filled = header.fill_udp_checksum(&mut out, Checksum::new());
             prop_assert!(filled.is_ok() || length != header.len());
+        }
+    }
+}
+
+/// A packet of either version with a sound header around random bytes, whose ICMP, ICMPv6 or IGMP
+/// checksum is most often right, so that what lies behind it is read too.
+fn control_packet() -> impl Strategy<Value = Vec<u8>> {
+    let kinds = prop_oneof![
+        Just(0x11u8),
+        Just(0x16),
+        Just(0x22),
+        Just(3),
+        Just(8),
+        128u8..144,
+        any::<u8>()
+    ];
+    let body = vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..120);
+    let alert = prop_oneof![Just(None), Just(Some([58u8, 0, 5, 2, 0, 0, 1, 0]))];
+    (kinds, 0u8..5, body, any::<bool>(), alert, 0u8..8).prop_map(
+        |(kind, code, rest, v6, alert, odd)| {
+            let mut message = vec![kind, code, 0, 0];
+            message.extend(rest);
+            let mut packet = vec![0u8; if v6 { 40 } else { 20 }];
+            let length = message.len() as u16;
+            let sum = if v6 {
+                packet[8..24].copy_from_slice(&Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9).octets());
+                packet[24..40].copy_from_slice(&A6.octets());
+                (packet[0], packet[6], packet[7]) = (0x60, 58, if odd < 4 { 255 } else { 1 });
+                let sum = Checksum::new().add_pseudo_v6(
+                    "fe80::9".parse().expect("an address"),
+                    A6,
+                    58,
+                    u32::from(length),
+                );
+                if let Some(options) = alert {
+                    packet[6] = 0;
+                    packet.extend(options);
+                }
+                let payload_len = length + packet.len() as u16 - 40;
+                packet[4..6].copy_from_slice(&payload_len.to_be_bytes());
+                sum
+            } else {
+                let (protocol, ttl) = if odd < 4 { (2, 1) } else { (1, 64) };
+                (packet[0], packet[8], packet[9]) = (0x45, ttl, protocol);
+                packet[2..4].copy_from_slice(&(length + 20).to_be_bytes());
+                packet[12..16].copy_from_slice(&A.octets());
+                packet[16..20].copy_from_slice(&B.octets());
+                if let Ok(mut ip) = Ipv4Packet::new_checked_head(&mut packet[..], usize::MAX) {
+                    ip.fill_checksum();
+                }
+                Checksum::new()
+            };
+            let checksum = sum.add(&message).finish();
+            message[2..4].copy_from_slice(&checksum.to_be_bytes());
+            packet.extend(message);
+            if odd == 0 {
+                packet.pop();
+            }
+            packet
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn extension_headers(data in bytes(), next in next_header(), rest in vec(0u8..5, 0..600)) {
+        let mut chain = vec![0x60, 0, 0, 0, 0xff, 0xff, next];
+        chain.resize(40, 0);
+        chain.extend(rest);
+        for data in [data, chain] {
+            if let Ok(upper) = walk_v6(&data) {
+                prop_assert!((40..=data.len()).contains(&upper.offset));
+                prop_assert!(upper.offset <= 40 + 512);
+                prop_assert_eq!(upper.fragment.is_some(), upper.fragment_header.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn control_messages(data in prop_oneof![bytes(), control_packet()], length in 0usize..1400) {
+        let mut out = vec![0u8; length];
+        if let Ok(written) = emit_error_v4(&mut out, ErrorV4::TimeExceeded, A, B, &data) {
+            prop_assert!(written <= 576 && written <= length);
+        }
+        if let Ok(written) = emit_error_v6(&mut out, ErrorV6::NoRoute, A6, B6, &data) {
+            prop_assert!(written <= 1280 && written <= length);
+        }
+        let _ = (may_answer_v4(&data), embedded(&data), read_too_big_v6(&data), parse_ndp(&data));
+        prop_assert!(read_too_big_v4(&data).is_none_or(|found| found.outer.len() < data.len()));
+        if let Ok(upper) = walk_v6(&data) {
+            let _ = may_answer_v6(&data, &upper, ErrorV6::NoRoute);
+            prop_assert!(ndp_type(&data, &upper).is_some() || parse_ndp(&data).is_err());
+            prop_assert!(mld_type(&data, &upper).is_some() || parse_mld(&data).is_err());
+        }
+        prop_assert!(parse_igmp(&data).map_or(0, Iterator::count) <= 64);
+        prop_assert!(parse_mld(&data).map_or(0, Iterator::count) <= 64);
+        if let Ok(icmp) = IcmpPacket::new_checked(&data) {
+            prop_assert_eq!(icmp.body().len() + 8, data.len());
+        }
+        for answer in [answer_echo_v4, answer_echo_v6] {
+            let mut packet = data.clone();
+            if !answer(&mut packet) {
+                prop_assert_eq!(&packet, &data);
+            }
+        }
+    }
+
+    #[test]
+    fn pieces(data in bytes(), total_len in 0usize..70_000, mtu in 0u16..9000, max in 0u16..2000) {
+        let mut data = data;
+        if let Ok(fragments) = Fragments::new(&data, total_len, mtu) {
+            let mut next = 0;
+            for piece in fragments {
+                prop_assert_eq!(piece.payload.start, next);
+                prop_assert!(piece.header_len + piece.payload.len() <= usize::from(mtu));
+                next = piece.payload.end;
+            }
+            prop_assert_eq!(next + usize::from(data[0] & 15) * 4, total_len);
+        }
+        for partial in [true, false] {
+            let before = data.clone();
+            prop_assert!(clamp_mss(&mut data, max, partial) || data == before);
+        }
+    }
+
+    #[test]
+    fn mss_in_any_options(options in vec(0u8..12, 0..44), offset: u8, v6: bool, max in 0u16..2000) {
+        let mut data = vec![0u8; if v6 { 40 } else { 20 }];
+        data[if v6 { 6 } else { 9 }] = 6;
+        data[0] = if v6 { 0x60 } else { 0x45 };
+        let at = data.len();
+        data.extend([0; 20]);
+        (data[at + 12], data[at + 13]) = (offset, 2);
+        data.extend(options);
+        let length = (data.len() - if v6 { 40 } else { 0 }) as u16;
+        let field = if v6 { 4..6 } else { 2..4 };
+        data[field].copy_from_slice(&length.to_be_bytes());
+        let before = data.clone();
+        let sum = |data: &[u8]| Checksum::new().add(&data[at..]).finish();
+        let wanted = sum(&data);
+        if clamp_mss(&mut data, max, false) {
+            prop_assert!(!clamp_mss(&mut data.clone(), max, false));
+            // One's complement has two zeros.
+            prop_assert_eq!(sum(&data) % 0xffff, wanted % 0xffff);
+        } else {
+            prop_assert_eq!(data, before);
+        }
+    }
+
+    #[test]
+    fn emitting_messages_into_any_length(length in 0usize..90, word: u16) {
+        let mut out = vec![0u8; length];
+        let params = NaParams {
+            src: A6, dst: B6, target: A6, lladdr: [2; 6], router: true, solicited: true,
+            overrides: false,
+        };
+        prop_assert_eq!(emit_advertisement(&mut out, &params).is_ok(), length >= 72);
+        prop_assert_eq!(emit_solicitation(&mut out, A6, B6, [2; 6]).is_ok(), length >= 72);
+        for (version, v4, v6) in [(QueryVersion::Old, 32, 72), (QueryVersion::New, 36, 76)] {
+            let written = emit_query_v4(&mut out, A, version, word as u8);
+            prop_assert_eq!(written.is_ok(), length >= v4);
+            prop_assert_eq!(emit_query_v6(&mut out, A6, version, word).is_ok(), length >= v6);
         }
     }
 }
