@@ -1,13 +1,13 @@
 //! One request and one reply, marked so that a capture shows which way they took.
 
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
+use super::accept;
 use crate::family::Family;
 use crate::netns::Netns;
 
@@ -94,13 +94,11 @@ impl Exchange<'_> {
 
     fn tcp(&self) -> Result<Seen> {
         let listener = self.server.within(|| TcpListener::bind(self.listen))??;
-        listener.set_nonblocking(true)?;
         let mut client = self
             .client
             .within(|| TcpStream::connect_timeout(&self.target, PATIENCE))?
             .context("connect")?;
         let (mut server, peer) = accept(&listener)?;
-        server.set_nonblocking(false)?;
         for stream in [&client, &server] {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
@@ -143,21 +141,6 @@ impl Exchange<'_> {
             peer,
             client: client.local_addr()?,
         })
-    }
-}
-
-fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match listener.accept() {
-            Ok(accepted) => return Ok(accepted),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error).context("accept"),
-        }
-        if Instant::now() > deadline {
-            bail!("the client is connected, but not to this server");
-        }
-        sleep(Duration::from_millis(1));
     }
 }
 

@@ -5,18 +5,20 @@ mod http;
 mod tcp;
 mod udp;
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::netns::Netns;
 use crate::pod::Pod;
 
 pub use exchange::{Exchange, Seen, Transport};
 pub use http::{http, must_http};
-pub use tcp::{Tcp, must_tcp, tcp};
-pub use udp::{must_udp, udp};
+pub use tcp::{Tcp, must_tcp, tcp, tcp_by};
+pub use udp::{must_udp, udp, udp_by};
 
 /// How long a connection attempt or a silent read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +32,27 @@ fn pattern() -> Vec<u8> {
             state.to_be_bytes()[0]
         })
         .collect()
+}
+
+/// Takes the connection that a client has just made; accept(2) by itself would wait for ever when
+/// the client is connected to another server.
+fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
+    listener.set_nonblocking(true)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(false)?;
+                return Ok((stream, peer));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error).context("accept"),
+        }
+        if Instant::now() > deadline {
+            bail!("the client is connected, but not to this server");
+        }
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Demands that a far end saw a pod by one of its own addresses.
@@ -54,15 +77,18 @@ pub struct Ping {
     pub rtt_us: f64,
 }
 
-/// Sends `count` echo requests 10 ms apart, with the extra `options` of ping(8), for example
+/// Sends `count` echo requests, with the extra `options` of ping(8), for example
 /// `-s 8900 -M do`.
 ///
 /// # Errors
 /// When ping prints no statistics, or the kernel delivered duplicates.
 pub fn ping(from: &Netns, to: impl Into<IpAddr>, count: u32, options: &str) -> Result<Ping> {
-    // ping exits non-zero without replies, which is a finding and not an error.
     let to = to.into();
-    let line = format!("ping -n -q -i 0.01 -W 1 -c {count} {options} {to} || true");
+    // After the last request ping waits no longer than this or twice the longest round trip; on
+    // a machine with more to do than cores a reply may take that long.
+    let interval = if count > 5 { "0.01" } else { "0.1" };
+    // ping exits non-zero without replies, which is a finding and not an error.
+    let line = format!("ping -n -q -i {interval} -W 1 -c {count} {options} {to} || true");
     let text = from.run(&["sh", "-c", &line])?;
     parse_ping(&text)
 }

@@ -1,13 +1,13 @@
 //! A stream of known bytes.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{PATIENCE, must_see, pattern};
+use super::{PATIENCE, accept, must_see, pattern};
 use crate::netns::Netns;
 use crate::pod::Pod;
 
@@ -28,14 +28,36 @@ pub struct Tcp {
 /// # Errors
 /// When the connection fails, stalls for five seconds, or delivers other bytes than were sent.
 pub fn tcp(from: &Netns, to: (&Netns, impl Into<IpAddr>), duration: Duration) -> Result<Tcp> {
-    let to = (to.0, to.1.into());
-    let what = format!("TCP {} -> {}", from.name(), to.1);
-    let listener = to.0.within(|| TcpListener::bind((to.1, 0)))??;
-    let address = listener.local_addr()?;
+    let address = to.1.into();
+    let listener = to.0.within(|| TcpListener::bind((address, 0)))??;
+    transfer(from, listener.local_addr()?, &listener, duration)
+}
+
+/// [`tcp`] to a server at `server` that is asked by another address, a service's.
+///
+/// # Errors
+/// As [`tcp`], and when the connection does not lead to this server.
+pub fn tcp_by(
+    from: &Netns,
+    target: SocketAddr,
+    server: (&Netns, SocketAddr),
+    duration: Duration,
+) -> Result<Tcp> {
+    let listener = server.0.within(|| TcpListener::bind(server.1))??;
+    transfer(from, target, &listener, duration)
+}
+
+fn transfer(
+    from: &Netns,
+    target: SocketAddr,
+    listener: &TcpListener,
+    duration: Duration,
+) -> Result<Tcp> {
+    let what = format!("TCP {} -> {target}", from.name());
     let mut client = from
-        .within(|| TcpStream::connect_timeout(&address, PATIENCE))?
+        .within(|| TcpStream::connect_timeout(&target, PATIENCE))?
         .with_context(|| format!("{what}: connect"))?;
-    let (mut server, peer) = listener.accept()?;
+    let (mut server, peer) = accept(listener).with_context(|| what.clone())?;
     server.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     let pattern = pattern();

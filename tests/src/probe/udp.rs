@@ -26,18 +26,41 @@ pub fn must_udp(from: &Pod, to: &Pod, lengths: &[usize]) -> Result<()> {
 /// When an echo is missing or differs, or the server sees the client's address or port change.
 pub fn udp(from: &Netns, to: (&Netns, impl Into<IpAddr>), lengths: &[usize]) -> Result<IpAddr> {
     let address = to.1.into();
-    let any = Family::of(address).unspecified();
     let server = to.0.within(|| UdpSocket::bind((address, 0)))??;
-    let client = from.within(|| UdpSocket::bind((any, 0)))??;
-    client.connect(server.local_addr()?)?;
-    for socket in [&server, &client] {
+    echo(from, server.local_addr()?, &server, lengths)
+}
+
+/// [`udp`] to a server at `server` that is asked by another address, a service's; the echo must
+/// come from there.
+///
+/// # Errors
+/// As [`udp`].
+pub fn udp_by(
+    from: &Netns,
+    target: SocketAddr,
+    server: (&Netns, SocketAddr),
+    lengths: &[usize],
+) -> Result<IpAddr> {
+    let server = server.0.within(|| UdpSocket::bind(server.1))??;
+    echo(from, target, &server, lengths)
+}
+
+fn echo(from: &Netns, target: SocketAddr, server: &UdpSocket, lengths: &[usize]) -> Result<IpAddr> {
+    let any = Family::of(target.ip()).unspecified();
+    // Connected: the kernel hands over what comes from the target's address and port alone.
+    let client = from.within(|| -> std::io::Result<UdpSocket> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(target)?;
+        Ok(socket)
+    })??;
+    for socket in [server, &client] {
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     }
     let pattern = pattern();
     let mut buffer = vec![0; 65_536];
     let mut peer: Option<SocketAddr> = None;
     for &length in lengths {
-        let what = || format!("UDP {} -> {address}, {length} bytes", from.name());
+        let what = || format!("UDP {} -> {target}, {length} bytes", from.name());
         let payload = pattern.get(..length).with_context(what)?;
         client.send(payload).with_context(what)?;
         let (n, seen) = server.recv_from(&mut buffer).with_context(what)?;
