@@ -15,6 +15,7 @@ ping iputils-ping
 tcpdump tcpdump
 tshark tshark
 ethtool ethtool
+nft nftables
 curl curl
 nft nftables
 iptables iptables

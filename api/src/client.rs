@@ -260,11 +260,13 @@ impl Client {
         self.stream = None;
         let kind = match reply {
             Reply::Done => "done",
+            Reply::Attached(_) => "attached",
             Reply::Ports(_) => "ports",
             Reply::Routes(_) => "routes",
             Reply::Route(_) => "route",
             Reply::Fdb(_) => "fdb",
             Reply::Neighbours(_) => "neighbours",
+            Reply::Flows(_) => "flows",
             Reply::Stats(_) => "stats",
             Reply::Status(_) => "status",
             Reply::Error(_) => "error",

@@ -1,88 +1,24 @@
 //! Requests, replies, and what they carry.
 
+mod mac;
+mod port;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// A 48-bit Ethernet address, written `02:00:00:00:00:01`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct MacAddr(pub [u8; 6]);
-
-impl MacAddr {
-    /// True when the group bit is set (IEEE 802-2014, 8.2.2): multicast or broadcast.
-    pub const fn is_multicast(&self) -> bool {
-        self.0[0] & 1 == 1
-    }
-
-    /// True for `00:00:00:00:00:00`, which names no station.
-    pub fn is_zero(&self) -> bool {
-        self.0 == [0; 6]
-    }
-}
-
-impl fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// The text is not six hexadecimal octets separated by colons.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a MAC address: write six hexadecimal octets, as in 02:00:00:00:00:01")]
-pub struct ParseMacError(String);
-
-impl FromStr for MacAddr {
-    type Err = ParseMacError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || ParseMacError(text.to_owned());
-        let mut octets = [0u8; 6];
-        let mut parts = text.split(':');
-        for octet in &mut octets {
-            let part = parts.next().ok_or_else(bad)?;
-            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(bad());
-            }
-            *octet = u8::from_str_radix(part, 16).map_err(|_| bad())?;
-        }
-        match parts.next() {
-            None => Ok(Self(octets)),
-            Some(_) => Err(bad()),
-        }
-    }
-}
-
-impl Serialize for MacAddr {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for MacAddr {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
+pub use mac::{MacAddr, ParseMacError};
+pub use port::{Attachment, PortInfo, PortKind, PortRole, PortSpec, RateLimit, RouteMtu};
 
 /// What the daemon is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Attach a port. Answer: [`Reply::Done`].
+    /// Attach a port. Answer: [`Reply::Attached`].
     PortAdd(PortSpec),
     /// Detach a port and return its frames to the pool. Answer: [`Reply::Done`].
     PortDel {
@@ -113,6 +49,8 @@ pub enum Request {
     FdbList,
     /// Answer: [`Reply::Neighbours`].
     NeighList,
+    /// Answer: [`Reply::Flows`].
+    FlowList,
     /// Answer: [`Reply::Stats`].
     Stats,
     /// Answer: [`Reply::Status`].
@@ -125,6 +63,8 @@ pub enum Request {
 pub enum Reply {
     /// The request was carried out.
     Done,
+    /// To [`Request::PortAdd`].
+    Attached(Attachment),
     /// To [`Request::PortList`].
     Ports(Vec<PortInfo>),
     /// To [`Request::RouteList`].
@@ -135,6 +75,8 @@ pub enum Reply {
     Fdb(Vec<FdbEntry>),
     /// To [`Request::NeighList`].
     Neighbours(Vec<NeighbourEntry>),
+    /// To [`Request::FlowList`].
+    Flows(Vec<FlowEntry>),
     /// To [`Request::Stats`].
     Stats(StatsReport),
     /// To [`Request::Status`].
@@ -169,87 +111,13 @@ pub enum ErrorCode {
     System,
 }
 
-/// How a port meets the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PortKind {
-    /// An AF_XDP socket on a veth's host end or on a NIC.
-    Afxdp,
-    /// A TAP device that the daemon creates.
-    Tap,
-    /// In-process, for benches and tests.
-    Memory,
-}
-
-/// A port to attach.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortSpec {
-    /// The port's name in the switch, 1 to 32 characters of `[A-Za-z0-9_.-]`.
-    pub name: String,
-    /// How it meets the kernel.
-    pub kind: PortKind,
-    /// The kernel interface: for `afxdp` an existing one, for `tap` the one to create.
-    pub device: String,
-    /// For `tap`: the network namespace (a path such as `/run/netns/pod1`) that gets the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns: Option<PathBuf>,
-    /// The pod's addresses, if known: each becomes a host route to this port.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<IpAddr>,
-    /// The pod's MAC address, if known; otherwise the switch asks by ARP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<MacAddr>,
-    /// The index of the worker to own the port; the least loaded when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worker: Option<usize>,
-    /// Frames kept with the kernel for reception; the configured default when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rx_frames: Option<u32>,
-}
-
-/// A port as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortInfo {
-    /// Its name.
-    pub name: String,
-    /// What it is for.
-    pub role: PortRole,
-    /// How it meets the kernel.
-    pub kind: PortKind,
-    /// The kernel interface.
-    pub device: String,
-    /// The index of the worker that owns it.
-    pub worker: usize,
-    /// `native`, `skb` (the driver has no XDP of its own: slower), or `-` for other kinds.
-    pub xdp: String,
-    /// Largest IP packet in bytes.
-    pub mtu: u32,
-    /// The pod's MAC address, as attached or learned.
-    pub mac: Option<MacAddr>,
-    /// The addresses bound to it.
-    pub addresses: Vec<IpAddr>,
-    /// `up`, or why not.
-    pub state: String,
-}
-
-/// What a port is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PortRole {
-    /// A pod's.
-    Pod,
-    /// The physical network.
-    Uplink,
-}
-
 /// How a packet reaches a remote node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encap {
     /// VXLAN, RFC 7348.
     Vxlan,
-    /// IP in IP, RFC 2003.
+    /// IP in IP: IPv4 in IPv4 (RFC 2003), IPv6 in IPv4 (RFC 4213), and both in IPv6 (RFC 2473).
     Ipip,
     /// Plain: the next hop is on the same link.
     Direct,
@@ -310,7 +178,8 @@ pub struct RouteInfo {
     pub prefix: IpNet,
     /// Where to; `None` for what the switch made itself (see `origin`).
     pub to: Option<RouteTarget>,
-    /// `config`, `api`, `pod` (bound at attachment), `learned`, `connected`, or `gateway`.
+    /// `config`, `api`, `pod` (bound at attachment), `learned`, `connected`, `gateway`, or `node`
+    /// (this or another node's own address, and what leaves the cluster).
     pub origin: String,
     /// The outgoing port, once known.
     pub port: Option<String>,
@@ -372,6 +241,28 @@ pub struct NeighbourEntry {
     pub state: String,
 }
 
+/// A connection to a service that the node's kernel translates: its replies go through the node's
+/// stack, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowEntry {
+    /// The client, a pod of this node.
+    pub source: IpAddr,
+    /// Its port; 0 for protocols without, and for the entry that fragments follow.
+    pub source_port: u16,
+    /// The endpoint that the kernel has chosen.
+    pub destination: IpAddr,
+    /// Its port, or 0.
+    pub destination_port: u16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// `opening`, `established`, `closing`, or `other`.
+    pub state: String,
+    /// Seconds since the last packet.
+    pub idle: u32,
+    /// Seconds until it is forgotten if no further packet comes.
+    pub expires_in: u32,
+}
+
 /// Counters of the whole switch.
 ///
 /// Always: `received + generated = transmitted + sum of drops + consumed + in_flight`.
@@ -379,14 +270,24 @@ pub struct NeighbourEntry {
 pub struct StatsReport {
     /// Frames that ports handed in.
     pub received: u64,
-    /// Frames the switch made itself: ARP, copies made to flood.
+    /// Frames the switch made itself: ARP and NDP, ICMP errors, copies made to flood.
     pub generated: u64,
     /// Frames that ports took.
     pub transmitted: u64,
-    /// Frames meant for the switch itself and dealt with: ARP to the gateway, and the like.
+    /// Frames meant for the switch itself and dealt with: ARP and NDP to the gateway, and the like.
     pub consumed: u64,
     /// Frames inside the switch: waiting for a neighbour, or on a link between workers.
     pub in_flight: u64,
+    /// ICMP and ICMPv6 errors sent; they are among the generated.
+    #[serde(default)]
+    pub icmp_sent: u64,
+    /// Packets that no error was sent for because of the limit.
+    #[serde(default)]
+    pub icmp_limited: u64,
+    /// Service connections that found no room in the table: their replies do not go through the
+    /// node's stack.
+    #[serde(default)]
+    pub flows_refused: u64,
     /// Frames dropped, by reason; reasons that never occurred are absent.
     pub drops: BTreeMap<String, u64>,
     /// The same by port.
@@ -429,10 +330,15 @@ pub struct StatusReport {
     pub mode: String,
     /// This node's underlay address.
     pub node: IpAddr,
+    /// This node's IPv6 address beside an IPv4 one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node6: Option<IpAddr>,
     /// The pods' CIDRs on this node.
     pub pod_cidrs: Vec<IpNet>,
     /// The gateway's address.
     pub gateway: IpAddr,
+    /// The gateway's IPv6 address.
+    pub gateway6: IpAddr,
     /// The gateway's MAC address.
     pub gateway_mac: MacAddr,
     /// This node's VTEP MAC address.
@@ -444,6 +350,3 @@ pub struct StatusReport {
     /// Drop reasons, in order, with what each means.
     pub drop_reasons: Vec<(String, String)>,
 }
-
-#[cfg(test)]
-mod tests;

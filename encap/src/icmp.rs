@@ -243,7 +243,12 @@ pub fn answer_echo_v4(packet: &mut [u8]) -> bool {
     write_u8(message, 0, ECHO_REPLY);
     let request = u16::from_be_bytes([ECHO_REQUEST, 0]);
     let reply = u16::from_be_bytes([ECHO_REPLY, 0]);
-    write_u16(message, 2..4, update_u16(checksum, request, reply));
+    // Both are zero in one's complement, but for a reply of nothing else only this one is right.
+    let updated = match update_u16(checksum, request, reply) {
+        0 => u16::MAX,
+        updated => updated,
+    };
+    write_u16(message, 2..4, updated);
     true
 }
 

@@ -6,6 +6,7 @@
 //! - [`worker`]: the pinned threads that poll ports and walk the street.
 //! - [`control`]: the daemon's one other thread, which alone writes tables.
 //! - [`standalone`]: the street alone, for benches and tests.
+//! - [`host`]: the node's own network stack as a neighbour of the switch.
 //! - [`netlink`], [`sys`]: the kernel; [`config`], [`cli`]: the user.
 
 #![deny(unsafe_code)]
@@ -13,6 +14,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod host;
 pub mod netlink;
 pub mod port;
 pub mod standalone;

@@ -7,19 +7,20 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::{Sender, unbounded};
 use crossbeam::queue::ArrayQueue;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use shunt_afxdp::{Pool, Umem, UmemConfig};
 use shunt_api::MacAddr;
-use shunt_fib::{Fib4Config, Fib4Writer, NextHopIndex};
+use shunt_fib::{Fib4Config, Fib4Writer, Fib6Config, Fib6Writer, NextHopIndex};
 
 use crate::config::Mode;
 use crate::port::Port;
 use crate::stats::PortCounters;
 use crate::street::{Event, Events, LINK_CAPACITY, PendingLimits};
 use crate::tables::{
-    Clock, Domain, DomainId, Fdb, NextHop, PortEntry, PortId, Role, Tables, Underlay,
+    Clock, Domain, DomainId, Fdb, FlowTable, Guard, NextHop, Policy, PortEntry, PortId, Role,
+    Tables, Underlay,
 };
-use crate::worker::{Command, Worker, WorkerParts, WorkerSnapshot};
+use crate::worker::{Command, Limits, Worker, WorkerParts, WorkerSnapshot};
 
 /// How a [`Standalone`] is set up.
 #[derive(Debug, Clone)]
@@ -61,6 +62,7 @@ pub struct Standalone {
     commands: Sender<Command>,
     events: Arc<ArrayQueue<Event>>,
     fib: Fib4Writer,
+    fib6: Fib6Writer,
     fdb: Arc<Fdb>,
     clock: Arc<Clock>,
     tables: Tables,
@@ -75,9 +77,10 @@ impl Standalone {
         let umem = Umem::new(UmemConfig {
             chunk_size: 2048,
             chunks: setup.frames,
-            headroom: 64,
+            headroom: crate::tables::HEADROOM,
         })?;
         let mut fib = Fib4Writer::new(Fib4Config::default())?;
+        let mut fib6 = Fib6Writer::new(Fib6Config::default())?;
         let fdb = Arc::new(Fdb::new(setup.max_macs));
         let tables = Tables {
             version: 1,
@@ -85,12 +88,12 @@ impl Standalone {
             gateway: setup.gateway.0,
             gateway_mac: setup.gateway.1,
             underlay: setup.underlay,
-            ports: Vec::new(),
             domains: vec![Domain {
                 fdb: Arc::clone(&fdb),
                 members: Vec::new(),
+                multicast: None,
             }],
-            next_hops: Vec::new(),
+            ..Tables::default()
         };
         let (commands, obeyed) = unbounded();
         let events = Arc::new(ArrayQueue::new(1024));
@@ -100,6 +103,7 @@ impl Standalone {
             batch: setup.batch,
             pool: Pool::new(&umem),
             fib: fib.reader()?,
+            fib6: fib6.reader()?,
             tables: Arc::new(tables.clone()),
             clock: Arc::clone(&clock),
             pending: setup.pending,
@@ -114,6 +118,7 @@ impl Standalone {
             commands,
             events,
             fib,
+            fib6,
             fdb,
             clock,
             tables,
@@ -128,6 +133,18 @@ impl Standalone {
         mtu: u16,
         partial_checksums: bool,
     ) -> PortId {
+        self.add_port_with(port, role, mtu, partial_checksums, Limits::default())
+    }
+
+    /// [`add_port`](Self::add_port) with limits of what may pass.
+    pub fn add_port_with(
+        &mut self,
+        port: Port,
+        role: Role,
+        mtu: u16,
+        partial_checksums: bool,
+        limits: Limits,
+    ) -> PortId {
         // Far fewer ports than slots are ever attached this way.
         let id = PortId(self.tables.ports.len() as u16);
         self.tables.ports.push(Some(PortEntry {
@@ -138,6 +155,7 @@ impl Standalone {
             mac: None,
             partial_checksums,
             fdb_full: Arc::new(AtomicBool::new(false)),
+            guard: None,
         }));
         if role == Role::Pod {
             self.tables.domains[0].members.push(id);
@@ -145,9 +163,35 @@ impl Standalone {
         self.command(Command::AddPort {
             id,
             port: Box::new(port),
+            limits,
         });
         self.publish();
         id
+    }
+
+    /// Says what may come from a port.
+    pub fn set_guard(&mut self, id: PortId, guard: Guard) {
+        if let Some(Some(entry)) = self.tables.ports.get_mut(id.index()) {
+            entry.guard = Some(Arc::new(guard));
+        }
+        self.publish();
+    }
+
+    /// Says which next hops lead to the node's own stack, for IPv4 and IPv6.
+    pub fn set_to_host(&mut self, to_host: [Option<NextHopIndex>; 2]) {
+        self.tables.to_host = to_host.map(|hop| hop.map(NextHopIndex::get));
+        self.publish();
+    }
+
+    /// Changes what all ports share.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.tables.policy = policy;
+        self.publish();
+    }
+
+    /// The connections to services.
+    pub fn flows(&self) -> &FlowTable {
+        &self.tables.flows
     }
 
     /// Says which MAC address frames to a port must be sent to, as for an uplink's NIC.
@@ -190,8 +234,15 @@ impl Standalone {
     ///
     /// # Errors
     /// The FIB is full.
-    pub fn add_route(&mut self, prefix: Ipv4Net, hop: NextHopIndex) -> Result<(), StandaloneError> {
-        self.fib.insert(prefix, hop)?;
+    pub fn add_route(
+        &mut self,
+        prefix: impl Into<IpNet>,
+        hop: NextHopIndex,
+    ) -> Result<(), StandaloneError> {
+        match prefix.into() {
+            IpNet::V4(prefix) => self.fib.insert(prefix, hop)?,
+            IpNet::V6(prefix) => self.fib6.insert(prefix, hop)?,
+        };
         Ok(())
     }
 

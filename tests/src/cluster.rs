@@ -160,10 +160,12 @@ impl Site {
     /// its own address of the family in which the tunnel does not run. Its address of the other
     /// one is routed by the daemon.
     fn route_to_dual(&self, peer: &Site, spec: &Spec) -> Result<()> {
-        let vtep_mac = match spec.underlay {
-            Family::V4 => None,
+        let vtep_mac = match (spec.encap, spec.underlay) {
             // The daemon makes its own of the node's first address, which is IPv4.
-            Family::V6 => Some(peer.daemon.status()?.vtep_mac),
+            (Encap::Vxlan | Encap::CrossSubnetVxlan, Family::V6) => {
+                Some(peer.daemon.status()?.vtep_mac)
+            }
+            _ => None,
         };
         let index = peer.node.index;
         for (family, prefix) in [

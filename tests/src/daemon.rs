@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 use rustix::process::Signal;
 use shunt_api::{
-    Client, FdbEntry, NeighbourEntry, PortInfo, PortKind, PortRole, PortSpec, Reply, Request,
-    RouteInfo, RouteSpec, RouteTarget, StatsReport, StatusReport,
+    Attachment, Client, FdbEntry, FlowEntry, NeighbourEntry, PortInfo, PortKind, PortRole,
+    PortSpec, Reply, Request, RouteInfo, RouteSpec, RouteTarget, StatsReport, StatusReport,
 };
 use tempfile::TempDir;
 
@@ -155,11 +155,9 @@ impl Daemon {
             name: pod.name.clone(),
             kind: PortKind::Afxdp,
             device: pod.host_device.clone(),
-            netns: None,
             addresses: pod.addresses(),
             mac: Some(pod.mac()?),
-            worker: None,
-            rx_frames: None,
+            ..PortSpec::default()
         })
     }
 
@@ -169,6 +167,7 @@ impl Daemon {
     /// As [`Daemon::ask`].
     pub fn attach(&self, pod: &Pod) -> Result<()> {
         self.port_add(Self::veth_port(pod)?)
+            .map(drop)
             .with_context(|| format!("attach {}", pod.name))
     }
 
@@ -176,8 +175,11 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Daemon::ask`].
-    pub fn port_add(&self, spec: PortSpec) -> Result<()> {
-        self.done(&Request::PortAdd(spec))
+    pub fn port_add(&self, spec: PortSpec) -> Result<Attachment> {
+        match self.ask(&Request::PortAdd(spec))? {
+            Reply::Attached(attachment) => Ok(attachment),
+            other => bail!("an attachment is answered by {other:?}"),
+        }
     }
 
     /// Detaches a port.
@@ -261,6 +263,17 @@ impl Daemon {
         match self.ask(&Request::NeighList)? {
             Reply::Neighbours(entries) => Ok(entries),
             other => bail!("neigh-list is answered by {other:?}"),
+        }
+    }
+
+    /// The flows of services, whose replies go through the node's stack.
+    ///
+    /// # Errors
+    /// As [`Daemon::ask`].
+    pub fn flows(&self) -> Result<Vec<FlowEntry>> {
+        match self.ask(&Request::FlowList)? {
+            Reply::Flows(flows) => Ok(flows),
+            other => bail!("flow-list is answered by {other:?}"),
         }
     }
 

@@ -167,6 +167,10 @@ fn furnished() -> Result<(Wire, Node, Pod)> {
     let node = Node::dual(Netns::new("node1")?, &wire, 1)?;
     Outside::route_from(&node.netns)?;
     let netns = &node.netns;
+    // Daemons turn forwarding on and leave it on; a Kubernetes node has it before.
+    for key in ["ipv4.ip_forward", "ipv6.conf.all.forwarding"] {
+        netns.sysctl(&format!("net.{key}"), "1")?;
+    }
     for words in [
         "route add 10.200.0.0/16 via 192.168.77.254 dev eth0 proto static",
         "route add 10.244.7.0/24 via 192.168.77.254 dev eth0 proto bird",

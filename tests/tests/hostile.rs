@@ -14,7 +14,7 @@ use shunt_tests::frames::{
 };
 use shunt_tests::netns::Netns;
 use shunt_tests::node::{Node, pod_cidr};
-use shunt_tests::pod::{Mode, mac_of};
+use shunt_tests::pod::{L3_GATEWAY, Mode, mac_of};
 use shunt_tests::probe::{must_ping, must_tcp, ping};
 use shunt_tests::testbed::Testbed;
 use shunt_tests::wire::Wire;
@@ -116,9 +116,23 @@ fn refused(site: &Site, netns: &Netns, cases: &[Case]) -> Result<()> {
                 case.what, case.reason
             ));
         }
-        if (after.transmitted, after.generated, after.consumed)
-            != (before.transmitted, before.generated, before.consumed)
-        {
+        // The sender is told of these (RFC 1812, 4.3.3.1 and 4.3.3.4; RFC 1122, 3.2.2.1), and of
+        // nothing else.
+        let told = match case.reason {
+            "ttl_expired" | "no_route" | "gateway_no_service" => COPIES,
+            _ => 0,
+        };
+        if (
+            after.icmp_sent,
+            after.transmitted,
+            after.generated,
+            after.consumed,
+        ) != (
+            before.icmp_sent + told,
+            before.transmitted + told,
+            before.generated + told,
+            before.consumed,
+        ) {
             wrong.push(format!(
                 "{}: something else happened: {before:?} {after:?}",
                 case.what
@@ -208,7 +222,7 @@ fn from_a_pod_in_l3_mode() -> Result<()> {
         case(
             "the gateway itself",
             "gateway_no_service",
-            towards(Ipv4Addr::new(169, 254, 1, 1)),
+            to_gateway(&udp((A1, 9), (L3_GATEWAY, 9), 64, b"")),
         ),
         case("no route", "no_route", towards(Ipv4Addr::new(10, 99, 0, 1))),
         case(
@@ -227,8 +241,8 @@ fn from_a_pod_in_l3_mode() -> Result<()> {
             ethernet(mac, gateway, 0x88b5, &[0; 46]),
         ),
         case(
-            "IPv6",
-            "ipv6_unsupported",
+            "IPv6 longer than its frame",
+            "truncated_frame",
             ethernet(mac, gateway, 0x86dd, &[0x60; 46]),
         ),
         case(
@@ -254,6 +268,7 @@ fn from_a_pod_in_l3_mode() -> Result<()> {
     ];
     refused(&site, &a1.netns, &cases)?;
     must_ping(&a1.netns, a2.address, 3, "")?;
+    must_ping(&a1.netns, L3_GATEWAY, 3, "")?;
     must_tcp(a2, a1)?;
     site.daemon.must_return_all_frames()?;
     Ok(())
@@ -514,7 +529,8 @@ fn column(text: &str, section: &str, name: &str) -> Option<u64> {
     lines.next()?.split_whitespace().nth(at)?.parse().ok()
 }
 
-/// A packet that does not fit into the tunnel is dropped by name.
+/// A packet that does not fit into the tunnel is dropped by name, and its sender told what fits: it
+/// sends no second one.
 #[test]
 fn larger_than_the_path() -> Result<()> {
     let _testbed = Testbed::acquire()?;
@@ -532,7 +548,9 @@ fn larger_than_the_path() -> Result<()> {
     let drops: Vec<_> = drops_between(&before, &site.daemon.stats()?)
         .into_iter()
         .collect();
-    assert_eq!(drops, [("mtu_exceeded".to_owned(), 3)]);
+    assert_eq!(drops, [("mtu_exceeded".to_owned(), 1)]);
+    let route = a1.netns.ip(&format!("route get {B1}"))?;
+    assert!(route.contains("mtu 1450"), "{route}");
     assert!(site.daemon.routes()?.iter().any(|route| {
         pod_cidr(2).is_ok_and(|cidr| route.prefix == cidr.into()) && route.mtu == Some(1450)
     }));

@@ -215,9 +215,7 @@ fn tap_pod(node: &Node, daemon: &Daemon, number: u8, mode: Mode) -> Result<Pod> 
         device: "eth0".to_owned(),
         netns: Some(pod.netns.path().into()),
         addresses: vec![pod.address.into()],
-        mac: None,
-        worker: None,
-        rx_frames: None,
+        ..PortSpec::default()
     })?;
     pod.netns.ip("link set eth0 up")?;
     pod.configure(mode, node.pod_cidr, node.gateway(mode))?;

@@ -23,8 +23,8 @@ const ETHERTYPE: u16 = 0x88b5;
 const STATION: MacAddr = MacAddr([0x02, 0xaa, 0, 0, 0, 1]);
 const NOBODY: MacAddr = MacAddr([0x02, 0xbb, 0, 0, 0, 1]);
 
-/// A node with three pods. With `announce` their MAC addresses are told at attachment; without,
-/// the switch has to learn them.
+/// A node with three pods, without guards: the tests' frames come from many stations. With
+/// `announce` the pods' MAC addresses are told at attachment; without, the switch has to learn them.
 fn segment(announce: bool, extra: &str) -> Result<(Site, Wire)> {
     let wire = Wire::new(Netns::new("wire")?, 1500)?;
     let node = Node::new(Netns::new("node1")?, &wire, 1)?;
@@ -34,22 +34,23 @@ fn segment(announce: bool, extra: &str) -> Result<(Site, Wire)> {
         ..Config::new(Mode::L2, 0)
     };
     let spec = Spec {
-        pods: if announce { 3 } else { 0 },
+        pods: 0,
         ..Spec::new(Mode::L2, Encap::Direct)
     };
     let mut site = Site::new(node, &spec, &config, Netns::new)?;
-    if !announce {
-        for number in 1..=3 {
-            let netns = Netns::new(&site.node.pod_name(number))?;
-            let pod = site.node.pod(netns, number, Mode::L2, 1500)?;
-            let spec = PortSpec {
-                mac: None,
-                addresses: vec![],
-                ..Daemon::veth_port(&pod)?
-            };
-            site.daemon.port_add(spec)?;
-            site.pods.push(pod);
+    for number in 1..=3 {
+        let netns = Netns::new(&site.node.pod_name(number))?;
+        let pod = site.node.pod(netns, number, Mode::L2, 1500)?;
+        let mut spec = PortSpec {
+            unguarded: true,
+            ..Daemon::veth_port(&pod)?
+        };
+        if !announce {
+            spec.mac = None;
+            spec.addresses.clear();
         }
+        site.daemon.port_add(spec)?;
+        site.pods.push(pod);
     }
     Ok((site, wire))
 }

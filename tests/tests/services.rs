@@ -2,11 +2,12 @@
 //! remembers of them.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use shunt_api::Encap;
+use shunt_api::{Encap, FlowEntry};
 use shunt_tests::cluster::{Cluster, Spec};
+use shunt_tests::daemon::shunt;
 use shunt_tests::family::Family;
 use shunt_tests::netns::Netns;
 use shunt_tests::probe::{Transport, must_tcp, tcp, tcp_by, udp_by};
@@ -139,6 +140,8 @@ fn endpoints_share_connections() -> Result<()> {
                 streams.push(stream);
             }
             let mut shares = Vec::new();
+            // The last packet of a handshake may still be on its way.
+            std::thread::sleep(Duration::from_millis(300));
             for listener in &listeners {
                 let mut share = 0;
                 while listener.accept().is_ok() {
@@ -157,5 +160,78 @@ fn endpoints_share_connections() -> Result<()> {
     for site in &cluster.sites {
         site.daemon.must_return_all_frames()?;
     }
+    Ok(())
+}
+
+/// The connections of services are listed while they live, with what the switch knows of them, and
+/// no other connection is.
+#[test]
+fn flows_are_seen() -> Result<()> {
+    let _testbed = Testbed::acquire()?;
+    let cluster = Cluster::build(&Spec::whole(Encap::Vxlan, Family::V4), Netns::new)?;
+    let (one, two) = (&cluster.sites[0], &cluster.sites[1]);
+    let (a1, a2, b1) = (&one.pods[0], &one.pods[1], &two.pods[0]);
+    let mut services = Vec::new();
+    for (number, pod) in [a2, b1].into_iter().enumerate() {
+        for (family, vip) in [
+            (Family::V4, format!("10.96.0.{}:80", number + 1)),
+            (Family::V6, format!("[fd00:10:96::{}]:80", number + 1)),
+        ] {
+            let name = format!("n{number}{}", family.header());
+            let endpoint = pod.address_of(family)?;
+            services.push((pod, service(&name, Transport::Tcp, &vip, &[endpoint])?));
+        }
+    }
+    let rules: Vec<Service> = services
+        .iter()
+        .map(|(_, service)| service.clone())
+        .collect();
+    Proxy::install(Flavour::Nftables, &one.node, &rules)?;
+    must_tcp(a1, a2)?;
+    must_tcp(a1, b1)?;
+    ensure!(one.daemon.flows()?.is_empty(), "pods talk past any service");
+
+    for (pod, service) in &services {
+        let endpoint = service.endpoints[0];
+        let listener = pod.netns.within(|| TcpListener::bind(endpoint))??;
+        let connect = || TcpStream::connect_timeout(&service.address, Duration::from_secs(3));
+        let client = a1.netns.within(connect)??;
+        let source = client.local_addr()?;
+        let (server, _) = listener.accept()?;
+        let flow = || -> Result<Option<FlowEntry>> {
+            let mut flows = one.daemon.flows()?;
+            flows.retain(|flow| SocketAddr::new(flow.source, flow.source_port) == source);
+            ensure!(flows.len() < 2, "{flows:?}");
+            Ok(flows.pop())
+        };
+        let open = flow()?.with_context(|| format!("no flow to {endpoint}"))?;
+        ensure!(
+            SocketAddr::new(open.destination, open.destination_port) == endpoint
+                && (open.protocol, open.state.as_str()) == (6, "established")
+                && open.expires_in > 3600,
+            "{open:?}"
+        );
+        let socket = one.daemon.socket().to_str().context("path of the socket")?;
+        let (status, text) = shunt(&one.node.netns, &["--socket", socket, "flow", "list"])?;
+        ensure!(
+            status.success() && text.contains(&endpoint.ip().to_string()),
+            "{status}: {text}"
+        );
+        drop((client, server));
+        let deadline = Instant::now() + Duration::from_secs(3);
+        loop {
+            // Closed by one side it may live on for long; closed by both it is soon forgotten.
+            let ended = match flow()? {
+                Some(flow) => flow.state == "closing" && flow.expires_in <= 120,
+                None => true,
+            };
+            if ended {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "the flow does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    ensure!(two.daemon.flows()?.is_empty(), "node 2 translates nothing");
     Ok(())
 }

@@ -4,17 +4,20 @@ use ipnet::IpNet;
 
 use super::{Client, ClientError};
 use crate::{
-    FdbEntry, NeighbourEntry, PortInfo, PortSpec, Reply, Request, RouteInfo, RouteLookup,
-    RouteSpec, StatsReport, StatusReport,
+    Attachment, FdbEntry, FlowEntry, NeighbourEntry, PortInfo, PortSpec, Reply, Request, RouteInfo,
+    RouteLookup, RouteSpec, StatsReport, StatusReport,
 };
 
 impl Client {
-    /// Attaches a port.
+    /// Attaches a port, and returns what the pod behind it has to be told.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub fn port_add(&mut self, port: PortSpec) -> Result<(), ClientError> {
-        self.done(&Request::PortAdd(port))
+    pub fn port_add(&mut self, port: PortSpec) -> Result<Attachment, ClientError> {
+        match self.call(&Request::PortAdd(port))? {
+            Reply::Attached(attachment) => Ok(attachment),
+            other => Err(self.mismatch(&other)),
+        }
     }
 
     /// Detaches a port.
@@ -99,6 +102,17 @@ impl Client {
     pub fn neigh_list(&mut self) -> Result<Vec<NeighbourEntry>, ClientError> {
         match self.call(&Request::NeighList)? {
             Reply::Neighbours(neighbours) => Ok(neighbours),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// The connections to services whose replies go through the node's stack.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn flow_list(&mut self) -> Result<Vec<FlowEntry>, ClientError> {
+        match self.call(&Request::FlowList)? {
+            Reply::Flows(flows) => Ok(flows),
             other => Err(self.mismatch(&other)),
         }
     }

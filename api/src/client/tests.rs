@@ -1,6 +1,7 @@
 //! Against a fake daemon: a thread that owns one connection.
 
 use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -89,18 +90,21 @@ fn every_call_unpacks_its_own_reply() {
     let many = format!("{{\"is\":\"routes\",\"of\":[{route}]}}\n");
     let stats = serde_json::to_string(&Reply::Stats(Default::default())).unwrap() + "\n";
     let status = r#"{"is":"status","of":{"version":"1","pid":1,"mode":"l3","node":"10.0.0.1",
-        "pod_cidrs":[],"gateway":"169.254.1.1","gateway_mac":"ee:ee:ee:ee:ee:ee",
+        "pod_cidrs":[],"gateway":"169.254.1.1","gateway6":"fe80::1","gateway_mac":"ee:ee:ee:ee:ee:ee",
         "vtep_mac":"02:53:00:00:00:00","cores":[0],"uptime":9,"drop_reasons":[["a","b"]]}}"#;
     let status = status.replace('\n', " ") + "\n";
     let done = "{\"is\":\"done\"}\n";
+    let attached = "{\"is\":\"attached\",\"of\":{\"mtu\":1500,\"routes\":[],\
+                    \"gateways\":[\"fe80::1\"],\"gateway_mac\":\"ee:ee:ee:ee:ee:ee\"}}\n";
     let fake = Fake::saying(&[
-        done,
+        attached,
         done,
         done,
         &many,
         &one,
         "{\"is\":\"fdb\",\"of\":[{\"mac\":\"02:00:00:00:00:01\",\"port\":\"a\",\"age\":3}]}\n",
         "{\"is\":\"neighbours\",\"of\":[]}\n",
+        "{\"is\":\"flows\",\"of\":[]}\n",
         &stats,
         &status,
     ]);
@@ -109,13 +113,11 @@ fn every_call_unpacks_its_own_reply() {
         name: "a".to_owned(),
         kind: PortKind::Tap,
         device: "tap0".to_owned(),
-        netns: None,
-        addresses: vec![],
-        mac: None,
-        worker: None,
-        rx_frames: None,
+        ..PortSpec::default()
     };
-    client.port_add(port).unwrap();
+    let attachment = client.port_add(port).unwrap();
+    assert_eq!(attachment.mtu, 1500);
+    assert_eq!(attachment.gateways, ["fe80::1".parse::<IpAddr>().unwrap()]);
     let prefix = "10.0.0.0/8".parse().unwrap();
     client
         .route_add(RouteSpec {
@@ -131,6 +133,7 @@ fn every_call_unpacks_its_own_reply() {
     assert_eq!(found.route.map(|route| route.prefix), Some(prefix));
     assert_eq!(client.fdb_list().unwrap()[0].age, Some(3));
     assert!(client.neigh_list().unwrap().is_empty());
+    assert!(client.flow_list().unwrap().is_empty());
     assert_eq!(client.stats().unwrap().received, 0);
     assert_eq!(client.status().unwrap().uptime, 9);
 }
@@ -179,6 +182,17 @@ fn garbage_is_told_and_spends_the_connection() {
             "{answer}: {error:?}"
         );
     }
+}
+
+#[test]
+fn an_attachment_is_not_merely_done() {
+    let fake = Fake::saying(&["{\"is\":\"done\"}\n"]);
+    let error = fake.client().port_add(PortSpec::default()).unwrap_err();
+    assert!(matches!(error, ClientError::Garbled { .. }), "{error:?}");
+    fake.assert_told(&error, "`done` answers another question");
+    let fake = Fake::saying(&["{\"is\":\"flows\",\"of\":[]}\n"]);
+    let error = fake.client().status().unwrap_err();
+    fake.assert_told(&error, "`flows` answers another question");
 }
 
 #[test]

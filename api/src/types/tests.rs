@@ -15,11 +15,27 @@ fn port() -> PortSpec {
         name: "pod1".to_owned(),
         kind: PortKind::Afxdp,
         device: "veth1".to_owned(),
-        netns: None,
-        addresses: vec![],
-        mac: None,
-        worker: None,
-        rx_frames: None,
+        ..PortSpec::default()
+    }
+}
+
+fn guarded() -> PortSpec {
+    PortSpec {
+        addresses: vec![
+            "10.244.1.2".parse().unwrap(),
+            "fd00:10:244::2".parse().unwrap(),
+        ],
+        allowed_addresses: vec!["10.9.0.1/32".parse().unwrap(), "fd09::/64".parse().unwrap()],
+        allowed_macs: vec![MacAddr([0, 0, 0x5e, 0, 1, 7])],
+        ingress: Some(RateLimit {
+            rate: 100_000_000,
+            burst: 12_500_000,
+        }),
+        egress: Some(RateLimit {
+            rate: u64::MAX,
+            burst: 1,
+        }),
+        ..port()
     }
 }
 
@@ -68,6 +84,10 @@ fn requests_have_their_form() {
         rx_frames: Some(64),
         ..port()
     };
+    let open = PortSpec {
+        unguarded: true,
+        ..port()
+    };
     let via = "192.168.50.2".parse().unwrap();
     let route = |to| {
         Request::RouteAdd(RouteSpec {
@@ -92,6 +112,20 @@ fn requests_have_their_form() {
             json!({"do": "port-add", "name": "pod1", "kind": "tap", "device": "veth1",
                    "netns": "/run/netns/a", "addresses": ["10.244.1.2"],
                    "mac": "02:00:00:00:00:ab", "worker": 1, "rx_frames": 64}),
+        ),
+        (
+            Request::PortAdd(guarded()),
+            json!({"do": "port-add", "name": "pod1", "kind": "afxdp", "device": "veth1",
+                   "addresses": ["10.244.1.2", "fd00:10:244::2"],
+                   "allowed_addresses": ["10.9.0.1/32", "fd09::/64"],
+                   "allowed_macs": ["00:00:5e:00:01:07"],
+                   "ingress": {"rate": 100_000_000, "burst": 12_500_000},
+                   "egress": {"rate": u64::MAX, "burst": 1}}),
+        ),
+        (
+            Request::PortAdd(open),
+            json!({"do": "port-add", "name": "pod1", "kind": "afxdp", "device": "veth1",
+                   "unguarded": true}),
         ),
         (
             Request::PortDel {
@@ -140,6 +174,7 @@ fn requests_have_their_form() {
         ),
         (Request::FdbList, json!({"do": "fdb-list"})),
         (Request::NeighList, json!({"do": "neigh-list"})),
+        (Request::FlowList, json!({"do": "flow-list"})),
         (Request::Stats, json!({"do": "stats"})),
         (Request::Status, json!({"do": "status"})),
     ] {
@@ -163,6 +198,14 @@ fn requests_that_are_not_understood_are_refused() {
         r#"{"do":"port-add","name":"a","kind":"dpdk","device":"v"}"#,
         r#"{"do":"port-add","name":"a","kind":"tap","device":"v","adress":"10.0.0.1"}"#,
         r#"{"do":"port-add","name":"a","kind":"tap","device":"v","worker":-1}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","allowed_addresses":["10.0.0.1"]}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","allowed_macs":["02:00"]}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","unguarded":"yes"}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","ingress":1000}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","ingress":{"rate":1000}}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","egress":{"burst":1000}}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","egress":{"rate":-1,"burst":1}}"#,
+        r#"{"do":"port-add","name":"a","kind":"tap","device":"v","egress":{"rate":1,"burst":1,"peak":2}}"#,
         r#"{"do":"route-add","prefix":"10.0.0.0","to":"blackhole"}"#,
         r#"{"do":"route-add","prefix":"10.0.0.0/33","to":"blackhole"}"#,
         r#"{"do":"route-add","prefix":"10.0.0.0/8","to":"heaven"}"#,
@@ -174,6 +217,91 @@ fn requests_that_are_not_understood_are_refused() {
     ] {
         assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
     }
+}
+
+fn attachment() -> Attachment {
+    Attachment {
+        mtu: 1500,
+        routes: vec![
+            RouteMtu {
+                prefix: "0.0.0.0/0".parse().unwrap(),
+                mtu: 1450,
+            },
+            RouteMtu {
+                prefix: "::/0".parse().unwrap(),
+                mtu: 1430,
+            },
+        ],
+        gateways: vec!["169.254.1.1".parse().unwrap(), "fe80::1".parse().unwrap()],
+        gateway_mac: MAC,
+    }
+}
+
+fn flow() -> FlowEntry {
+    FlowEntry {
+        source: "fd00:10:244::2".parse().unwrap(),
+        source_port: 40_000,
+        destination: "fd00:10:244::3".parse().unwrap(),
+        destination_port: 443,
+        protocol: 6,
+        state: "established".to_owned(),
+        idle: 1,
+        expires_in: 86_399,
+    }
+}
+
+fn status() -> StatusReport {
+    StatusReport {
+        version: "0.1.0".to_owned(),
+        pid: 7,
+        mode: "l3".to_owned(),
+        node: "192.168.50.1".parse().unwrap(),
+        node6: None,
+        pod_cidrs: vec![prefix(), "fd00:10:244::/64".parse().unwrap()],
+        gateway: "169.254.1.1".parse().unwrap(),
+        gateway6: "fe80::1".parse().unwrap(),
+        gateway_mac: MAC,
+        vtep_mac: MAC,
+        cores: vec![1, 2],
+        uptime: 60,
+        drop_reasons: vec![("no_route".to_owned(), "no route leads there".to_owned())],
+    }
+}
+
+#[test]
+fn what_a_pod_is_told_has_its_form() {
+    assert_eq!(
+        serde_json::to_value(Reply::Attached(attachment())).unwrap(),
+        json!({"is": "attached", "of": {
+            "mtu": 1500,
+            "routes": [{"prefix": "0.0.0.0/0", "mtu": 1450}, {"prefix": "::/0", "mtu": 1430}],
+            "gateways": ["169.254.1.1", "fe80::1"],
+            "gateway_mac": "02:00:00:00:00:ab"}})
+    );
+    assert_eq!(
+        serde_json::to_value(Reply::Flows(vec![flow()])).unwrap(),
+        json!({"is": "flows", "of": [{
+            "source": "fd00:10:244::2", "source_port": 40_000,
+            "destination": "fd00:10:244::3", "destination_port": 443,
+            "protocol": 6, "state": "established", "idle": 1, "expires_in": 86_399}]})
+    );
+    assert_eq!(serde_json::to_value(PortRole::Host).unwrap(), "host");
+}
+
+#[test]
+fn replies_without_the_later_fields_are_understood() {
+    let mut stats = serde_json::to_value(StatsReport::default()).unwrap();
+    let fields = stats.as_object_mut().unwrap();
+    assert!(fields.remove("icmp_sent").is_some() && fields.remove("icmp_limited").is_some());
+    let read: StatsReport = serde_json::from_value(stats).unwrap();
+    assert_eq!((read.icmp_sent, read.icmp_limited), (0, 0));
+
+    let written = serde_json::to_value(status()).unwrap();
+    assert_eq!(written.get("node6"), None, "absent rather than null");
+    assert_eq!(
+        serde_json::from_value::<StatusReport>(written).unwrap(),
+        status()
+    );
 }
 
 #[test]
@@ -191,6 +319,8 @@ fn replies_survive_the_line() {
     };
     let replies = [
         Reply::Done,
+        Reply::Attached(attachment()),
+        Reply::Flows(vec![flow()]),
         Reply::Ports(vec![PortInfo {
             name: "pod1".to_owned(),
             role: PortRole::Pod,
@@ -232,6 +362,8 @@ fn replies_survive_the_line() {
         }]),
         Reply::Stats(StatsReport {
             received: u64::MAX,
+            icmp_sent: 3,
+            icmp_limited: u64::MAX,
             ports: vec![PortStats {
                 drops: drops.clone(),
                 ..PortStats::default()
@@ -239,18 +371,10 @@ fn replies_survive_the_line() {
             drops,
             ..StatsReport::default()
         }),
+        Reply::Status(status()),
         Reply::Status(StatusReport {
-            version: "0.1.0".to_owned(),
-            pid: 7,
-            mode: "l3".to_owned(),
-            node: "192.168.50.1".parse().unwrap(),
-            pod_cidrs: vec![prefix()],
-            gateway: "169.254.1.1".parse().unwrap(),
-            gateway_mac: MAC,
-            vtep_mac: MAC,
-            cores: vec![1, 2],
-            uptime: 60,
-            drop_reasons: vec![("no_route".to_owned(), "no route leads there".to_owned())],
+            node6: Some("fd77::1".parse().unwrap()),
+            ..status()
         }),
         Reply::Error(ApiError {
             code: ErrorCode::NotFound,

@@ -84,11 +84,9 @@ fn program(interrupt: &Interrupt) -> Result<ExitCode> {
             name: format!("pod{number}"),
             kind: PortKind::Afxdp,
             device: host_end(number),
-            netns: None,
             addresses: vec![node.pod_address(number).into()],
-            mac: None,
-            worker: None,
             rx_frames: arguments.rx_frames,
+            ..PortSpec::default()
         })?;
         interrupt.sleep(std::time::Duration::ZERO)?;
     }

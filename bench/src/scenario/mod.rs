@@ -3,7 +3,7 @@
 //!
 //! A scenario proves itself before anyone measures it: every frame of every flow must come out of
 //! the right port, byte by byte as a second implementation (smoltcp, by way of
-//! [`shunt_tests::frames`]) makes it.
+//! [`shunt_tests::frames`]; for IPv6 a plain sum of words) makes it.
 
 mod baseline;
 mod traffic;
@@ -32,7 +32,9 @@ pub enum Path {
     L2Forward,
     /// L3 mode: longest-prefix match, TTL, new Ethernet header, to a local pod.
     L3Route,
-    /// The same towards another node, in VXLAN.
+    /// The same with IPv6.
+    L3RouteV6,
+    /// As [`L3Route`](Self::L3Route), but towards another node, in VXLAN.
     VxlanEncap,
     /// Out of VXLAN with every check, routed to a local pod.
     VxlanDecap,
@@ -57,6 +59,7 @@ impl Scenario {
         [
             Path::L2Forward,
             Path::L3Route,
+            Path::L3RouteV6,
             Path::VxlanEncap,
             Path::VxlanDecap,
             Path::IpipEncap,
@@ -130,6 +133,7 @@ impl fmt::Display for Scenario {
         let path = match self.path {
             Path::L2Forward => "l2_forward",
             Path::L3Route => "l3_route",
+            Path::L3RouteV6 => "l3_route_v6",
             Path::VxlanEncap => "vxlan_encap",
             Path::VxlanDecap => "vxlan_decap",
             Path::IpipEncap => "ipip_encap",

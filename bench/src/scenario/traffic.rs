@@ -1,13 +1,13 @@
 //! The frames of a scenario, going in and coming out, made by smoltcp.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use shunt_api::{MacAddr, vtep_mac};
-use shunt_tests::frames::{ethernet_ipv4, ipv4, udp, vxlan};
+use shunt_tests::frames::{ethernet, ethernet_ipv4, ipv4, udp, vxlan};
 
 use super::world::{
-    GATEWAY_MAC, NODE, UPLINK_MAC, VNI, VXLAN_PORT, pod_address, pod_mac, remote_address,
-    remote_mac, remote_node, route_of_flow,
+    GATEWAY_MAC, NODE, UPLINK_MAC, VNI, VXLAN_PORT, pod_address, pod_address6, pod_mac,
+    remote_address, remote_mac, remote_node, route_of_flow,
 };
 use super::{FRAME_LEN, Path, Scenario};
 
@@ -74,6 +74,14 @@ fn flow(path: Path, number: usize) -> Flow {
                 ethernet_ipv4(GATEWAY_MAC, pod_mac(number), &packet(sender, pod, 63)),
             )
         }
+        Path::L3RouteV6 => {
+            let to = pod_address6(number);
+            let packet = |hop_limit| packet6(pod_address6(511), number, to, hop_limit);
+            Flow::to_pod(
+                ethernet(pod_mac(511), GATEWAY_MAC, 0x86dd, &packet(64)),
+                ethernet(GATEWAY_MAC, pod_mac(number), 0x86dd, &packet(63)),
+            )
+        }
         Path::VxlanEncap | Path::IpipEncap => {
             let sender = (pod_address(511), number);
             let inner = packet(sender, far, 63);
@@ -123,6 +131,28 @@ fn packet((from, flow): (Ipv4Addr, usize), to: Ipv4Addr, ttl: u8) -> Vec<u8> {
         ttl,
         &[0; FRAME_LEN - HEADERS],
     )
+}
+
+/// The same with IPv6 (RFC 8200, 3 and 8.1): two bytes of payload.
+fn packet6(from: Ipv6Addr, flow: usize, to: Ipv6Addr, hop_limit: u8) -> Vec<u8> {
+    const LENGTH: u16 = (FRAME_LEN - 14 - 40) as u16;
+    let source_port = 1000 + (flow % 60_000) as u16;
+    let addresses = [from.segments(), to.segments()].concat();
+    let rest = [LENGTH, 17, source_port, 2000, LENGTH];
+    let summed = addresses.iter().chain(&rest);
+    let sum = summed.map(|word| u32::from(*word)).sum::<u32>();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    let mut bytes = vec![0x60, 0, 0, 0];
+    bytes.extend(LENGTH.to_be_bytes());
+    bytes.extend([17, hop_limit]);
+    for word in addresses
+        .into_iter()
+        .chain([source_port, 2000, LENGTH, checksum, 0])
+    {
+        bytes.extend(word.to_be_bytes());
+    }
+    bytes
 }
 
 /// The underlay MAC address of a node.

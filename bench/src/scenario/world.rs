@@ -1,12 +1,12 @@
 //! The tables of a scenario: a node with 512 pods among 16 other nodes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use shunt_api::{MacAddr, vtep_mac};
-use shunt_encap::ethernet::ETHERTYPE_IPV4;
+use shunt_encap::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use shunt_encap::{DscpPolicy, IpFamily, IpipParams, OuterHeader, VxlanParams};
 use shunt_switch::config::Mode;
 use shunt_switch::port::Port;
@@ -20,7 +20,7 @@ use super::{BATCH, Path};
 const NODES: usize = 16;
 /// Routes to other nodes, /24 each.
 const ROUTES: usize = 4096;
-/// Pods of this node, /32 each.
+/// Pods of this node, /32 and /128 each.
 const PODS: usize = 512;
 /// Frames of the pool: many times what is on its way at once.
 const FRAMES: u32 = 4096;
@@ -40,6 +40,11 @@ pub(super) const UPLINK_MAC: MacAddr = MacAddr([2, 0xbb, 0, 0, 0, 1]);
 /// The address of this node's pod number `index`.
 pub(super) fn pod_address(index: usize) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 0, 0)) + (index % PODS) as u32)
+}
+
+/// The IPv6 address of this node's pod number `index`.
+pub(super) fn pod_address6(index: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, (index % PODS) as u16)
 }
 
 /// The MAC address of this node's pod number `index`.
@@ -99,15 +104,17 @@ impl World {
             max_macs: 16384,
             gateway: (Ipv4Addr::new(169, 254, 1, 1), GATEWAY_MAC),
             underlay: Underlay {
-                address: NODE,
+                address: Some(NODE),
+                address6: None,
                 vni: VNI,
                 vxlan_port: VXLAN_PORT,
                 vtep_mac: vtep_mac(NODE.into()),
+                vtep_mac6: None,
                 peers: Vec::new(),
             },
         })?;
         let (from_role, to_role) = match path {
-            Path::L2Forward | Path::L3Route => (Role::Pod, Role::Pod),
+            Path::L2Forward | Path::L3Route | Path::L3RouteV6 => (Role::Pod, Role::Pod),
             Path::VxlanEncap | Path::IpipEncap => (Role::Pod, Role::Uplink),
             Path::VxlanDecap | Path::IpipDecap => (Role::Uplink, Role::Pod),
         };
@@ -137,17 +144,25 @@ fn add_port(switch: &mut Standalone, port: Port, role: Role) -> PortId {
 }
 
 fn add_pods(switch: &mut Standalone, port: PortId) -> Result<()> {
-    for pod in 0..PODS {
-        let hop = switch.add_next_hop(NextHop {
+    let mut add = |pod, ethertype| {
+        switch.add_next_hop(NextHop {
             action: Action::Deliver,
             port,
             mtu: MTU,
             remote: false,
             peer: None,
-            header: OuterHeader::ethernet(GATEWAY_MAC.0, pod_mac(pod).0, ETHERTYPE_IPV4),
-        })?;
+            header: OuterHeader::ethernet(GATEWAY_MAC.0, pod_mac(pod).0, ethertype),
+        })
+    };
+    let mut hops = Vec::new();
+    for pod in 0..PODS {
+        hops.push((pod, add(pod, ETHERTYPE_IPV4)?, add(pod, ETHERTYPE_IPV6)?));
+    }
+    for (pod, hop, hop6) in hops {
         let address = Ipv4Net::new(pod_address(pod), 32).context("prefix length")?;
         switch.add_route(address, hop)?;
+        let address = Ipv6Net::new(pod_address6(pod), 128).context("prefix length")?;
+        switch.add_route(address, hop6)?;
     }
     Ok(())
 }
@@ -161,7 +176,7 @@ fn add_nodes(switch: &mut Standalone, port: PortId, path: Path) -> Result<()> {
             port,
             mtu: MTU - header.overhead() as u16,
             remote: true,
-            peer: Some(remote_node(node)),
+            peer: Some(remote_node(node).into()),
             header,
         })?);
     }

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use shunt_api::{Encap, MacAddr, PortKind, PortSpec, Request, RouteSpec, RouteTarget};
 
-use crate::config::netns_path;
+use crate::config::{address_or_prefix, bits, netns_path, rate_limit};
 
 /// A poll-mode user-space packet switch for Kubernetes pods.
 ///
@@ -57,6 +57,9 @@ pub enum Command {
     /// The neighbours: pods and other nodes
     #[command(subcommand)]
     Neigh(NeighCommand),
+    /// The connections to services that the node's kernel translates
+    #[command(subcommand)]
+    Flow(FlowCommand),
     /// Counters: totals, drops by reason, ports
     Stats,
     /// What the daemon is and how it runs
@@ -66,8 +69,8 @@ pub enum Command {
 /// `shunt port`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum PortCommand {
-    /// Attach a port
-    Add(PortAdd),
+    /// Attach a port, and print what its pod has to be told: MTUs and gateways
+    Add(Box<PortAdd>),
     /// Detach a port
     Del {
         /// The port's name
@@ -91,10 +94,10 @@ pub struct PortAdd {
     /// For tap: the network namespace that gets the device, by name (`ip netns`) or path
     #[arg(long, value_name = "NAME-OR-PATH", value_parser = netns)]
     pub netns: Option<PathBuf>,
-    /// An address of the pod; repeat for more
+    /// An address of the pod, IPv4 or IPv6; repeat for more
     #[arg(long = "address", value_name = "IP")]
     pub addresses: Vec<IpAddr>,
-    /// The pod's MAC address; the switch asks by ARP when absent
+    /// The pod's MAC address; the switch asks by ARP or NDP when absent
     #[arg(long)]
     pub mac: Option<MacAddr>,
     /// The index of the worker to own the port; the least loaded when absent
@@ -103,6 +106,28 @@ pub struct PortAdd {
     /// Frames kept with the kernel for reception; the configured default when absent
     #[arg(long, value_name = "N")]
     pub rx_frames: Option<u32>,
+    /// What the pod may send from beside its own addresses; repeat for more
+    #[arg(long = "allowed-address", value_name = "IP|PREFIX", value_parser = address_or_prefix)]
+    pub allowed_addresses: Vec<IpNet>,
+    /// A MAC address that the pod may send from beside its own; repeat for more
+    #[arg(long = "allowed-mac", value_name = "MAC")]
+    pub allowed_macs: Vec<MacAddr>,
+    /// Let the pod send from any address
+    #[arg(long, conflicts_with_all = ["allowed_addresses", "allowed_macs"])]
+    pub no_guard: bool,
+    /// What the pod may receive in bit/s, as in 100Mbit; no limit when absent
+    #[arg(long, value_name = "RATE", value_parser = bits)]
+    pub ingress_rate: Option<u64>,
+    /// What the pod may receive at once in bits; an eighth of a second, 128 KiB at least, when
+    /// absent
+    #[arg(long, value_name = "BITS", value_parser = bits, requires = "ingress_rate")]
+    pub ingress_burst: Option<u64>,
+    /// What the pod may send in bit/s, as in 100Mbit; no limit when absent
+    #[arg(long, value_name = "RATE", value_parser = bits)]
+    pub egress_rate: Option<u64>,
+    /// What the pod may send at once in bits; an eighth of a second, 128 KiB at least, when absent
+    #[arg(long, value_name = "BITS", value_parser = bits, requires = "egress_rate")]
+    pub egress_burst: Option<u64>,
 }
 
 /// `--kind`.
@@ -121,7 +146,7 @@ pub enum RouteCommand {
     Add(RouteAdd),
     /// Remove the route of exactly this prefix
     Del {
-        /// The destination, as in 10.244.2.0/24
+        /// The destination, as in 10.244.2.0/24 or fd00:10:244:2::/64
         #[arg(value_parser = prefix)]
         prefix: IpNet,
     },
@@ -136,7 +161,7 @@ pub enum RouteCommand {
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("target").required(true).args(["via", "port", "blackhole"]))]
 pub struct RouteAdd {
-    /// The destination, as in 10.244.2.0/24
+    /// The destination, as in 10.244.2.0/24 or fd00:10:244:2::/64
     #[arg(value_parser = prefix)]
     pub prefix: IpNet,
     /// Lead to this remote node, by its underlay address
@@ -160,7 +185,7 @@ pub struct RouteAdd {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RouteGet {
     /// The destination: an address, or a prefix for the longest route that covers all of it
-    #[arg(value_name = "ADDRESS|PREFIX", value_parser = destination)]
+    #[arg(value_name = "ADDRESS|PREFIX", value_parser = address_or_prefix)]
     pub prefix: IpNet,
     /// List the routes inside the prefix too
     #[arg(long)]
@@ -175,7 +200,7 @@ pub struct RouteGet {
 pub enum EncapArg {
     /// VXLAN, RFC 7348
     Vxlan,
-    /// IP in IP, RFC 2003
+    /// IP in IP (RFC 2003, RFC 4213, RFC 2473)
     Ipip,
     /// Plain: the node is on the same link
     Direct,
@@ -199,12 +224,19 @@ pub enum NeighCommand {
     List,
 }
 
+/// `shunt flow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum FlowCommand {
+    /// List the connections, and when each is forgotten
+    List,
+}
+
 impl Command {
     /// The question to a running daemon; `None` for `run` and `check`, which ask nobody.
     pub fn request(self) -> Option<Request> {
         Some(match self {
             Self::Run { .. } | Self::Check { .. } => return None,
-            Self::Port(PortCommand::Add(port)) => Request::PortAdd(port.into()),
+            Self::Port(PortCommand::Add(port)) => Request::PortAdd((*port).into()),
             Self::Port(PortCommand::Del { name }) => Request::PortDel { name },
             Self::Port(PortCommand::List) => Request::PortList,
             Self::Route(RouteCommand::Add(route)) => Request::RouteAdd(route.into()),
@@ -216,6 +248,7 @@ impl Command {
             },
             Self::Fdb(FdbCommand::List) => Request::FdbList,
             Self::Neigh(NeighCommand::List) => Request::NeighList,
+            Self::Flow(FlowCommand::List) => Request::FlowList,
             Self::Stats => Request::Stats,
             Self::Status => Request::Status,
         })
@@ -233,6 +266,13 @@ impl From<PortAdd> for PortSpec {
             mac,
             worker,
             rx_frames,
+            allowed_addresses,
+            allowed_macs,
+            no_guard,
+            ingress_rate,
+            ingress_burst,
+            egress_rate,
+            egress_burst,
         } = port;
         let kind = match kind {
             KindArg::Afxdp => PortKind::Afxdp,
@@ -247,6 +287,11 @@ impl From<PortAdd> for PortSpec {
             mac,
             worker,
             rx_frames,
+            allowed_addresses,
+            allowed_macs,
+            unguarded: no_guard,
+            ingress: ingress_rate.map(|rate| rate_limit(rate, ingress_burst)),
+            egress: egress_rate.map(|rate| rate_limit(rate, egress_burst)),
         }
     }
 }
@@ -287,19 +332,9 @@ impl From<EncapArg> for Encap {
 }
 
 fn prefix(text: &str) -> Result<IpNet, String> {
-    text.parse()
-        .map_err(|_| "not an IP prefix: write one such as 10.244.2.0/24".to_owned())
-}
-
-/// An address stands for the prefix of its full length.
-fn destination(text: &str) -> Result<IpNet, String> {
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.into()),
-        Err(_) => text.parse().map_err(|_| {
-            "neither an IP address nor a prefix: write one such as 10.244.2.7 or 10.244.2.0/24"
-                .to_owned()
-        }),
-    }
+    text.parse().map_err(|_| {
+        "not an IP prefix: write one such as 10.244.2.0/24 or fd00:10:244:2::/64".to_owned()
+    })
 }
 
 /// The daemon may run in another directory, so a relative path is made absolute here.

@@ -48,11 +48,13 @@ pub fn ask(
     }
     let text = match &reply {
         Reply::Done => return Ok(()),
+        Reply::Attached(attachment) => render::attachment(attachment),
         Reply::Ports(ports) => render::ports(ports),
         Reply::Routes(routes) => render::routes(routes),
         Reply::Route(found) => render::route(found),
         Reply::Fdb(entries) => render::fdb(entries),
         Reply::Neighbours(entries) => render::neighbours(entries),
+        Reply::Flows(flows) => render::flows(flows),
         Reply::Stats(report) => {
             let meanings: HashMap<_, _> = client.status()?.drop_reasons.into_iter().collect();
             render::stats(report, &meanings)
@@ -82,7 +84,8 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::thread::{self, JoinHandle};
 
-    use shunt_api::{ApiError, ErrorCode, MacAddr, StatsReport, StatusReport};
+    use shunt_api::StatusReport;
+    use shunt_api::{ApiError, Attachment, ErrorCode, MacAddr, PortSpec, StatsReport};
 
     use super::*;
 
@@ -155,6 +158,33 @@ mod tests {
     }
 
     #[test]
+    fn attaching_prints_what_the_pod_is_told() {
+        let attachment = Attachment {
+            mtu: 1500,
+            routes: vec![],
+            gateways: vec!["fe80::1".parse().unwrap()],
+            gateway_mac: MacAddr([0xee; 6]),
+        };
+        let request = Request::PortAdd(PortSpec::default());
+        let reply = || vec![Reply::Attached(attachment.clone())];
+        let (result, text, requests) = Fake::start(reply()).ask(&request, false);
+        assert!(result.is_ok(), "{result:?}");
+        assert!(text.contains("fe80::1") && text.contains("ee:ee"), "{text}");
+        assert_eq!(requests, std::slice::from_ref(&request));
+        let (result, text, _) = Fake::start(reply()).ask(&request, true);
+        assert!(result.is_ok(), "{result:?}");
+        assert_eq!(
+            serde_json::from_str::<Attachment>(&text).unwrap(),
+            attachment
+        );
+
+        let flows = vec![Reply::Flows(vec![])];
+        let (_, text, requests) = Fake::start(flows).ask(&Request::FlowList, false);
+        assert!(text.contains("no flows"), "{text}");
+        assert_eq!(requests, [Request::FlowList]);
+    }
+
+    #[test]
     fn stats_ask_for_the_meanings_too() {
         let drops = [("no_route".to_owned(), 1)].into();
         let report = StatsReport {
@@ -179,8 +209,10 @@ mod tests {
             pid: 1,
             mode: String::new(),
             node: "192.168.50.1".parse().unwrap(),
+            node6: None,
             pod_cidrs: vec![],
             gateway: "169.254.1.1".parse().unwrap(),
+            gateway6: "fe80::1".parse().unwrap(),
             gateway_mac: MacAddr::default(),
             vtep_mac: MacAddr::default(),
             cores: vec![],

@@ -4,6 +4,6 @@ mod args;
 mod ask;
 mod render;
 
-pub use args::{Cli, Command, EncapArg, FdbCommand, KindArg, NeighCommand, PortAdd, PortCommand};
-pub use args::{RouteAdd, RouteCommand};
+pub use args::{Cli, Command, EncapArg, FdbCommand, FlowCommand, KindArg, NeighCommand, PortAdd};
+pub use args::{PortCommand, RouteAdd, RouteCommand};
 pub use ask::{AskError, ask};

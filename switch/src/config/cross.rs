@@ -3,16 +3,20 @@
 //! A key that has a problem already is a stand-in by now: it is not judged further, nor is
 //! anything judged by it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fmt::Display;
-use std::hash::Hash;
+mod claims;
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use shunt_api::{PortSpec, RouteTarget};
 
 use super::error::Report;
-use super::spec::{Fault, canonical, device_name, list, node_address, station};
+use super::forms::{
+    canonical, device_name, host_device_name, host_peer, list, node_address, station,
+};
+use super::spec::Fault;
 use super::{Config, Mode};
+use claims::{Once, Place};
 
 pub(super) fn check(config: &Config, available: &[usize], report: &mut Report) {
     pod_cidrs(config, report);
@@ -24,6 +28,8 @@ pub(super) fn check(config: &Config, available: &[usize], report: &mut Report) {
     }
     cores(config, available, report);
     uplink(config, report);
+    host(config, report);
+    mtu(config, report);
     ports(config, report);
     frames(config, report);
     routes(config, report);
@@ -37,14 +43,15 @@ fn pod_cidrs(config: &Config, report: &mut Report) {
             report.fault(KEY, message);
             continue;
         }
-        let overlaps = |other: &&ipnet::IpNet| other.contains(cidr) || cidr.contains(*other);
+        let overlaps = |other: &&IpNet| other.contains(cidr) || cidr.contains(*other);
         if let Some(other) = cidrs[..i].iter().find(overlaps) {
             report.fault(
                 KEY,
                 format!("{cidr} overlaps {other}: keep one, or correct it"),
             );
         }
-        if config.mode == Mode::L2 && cidr.prefix_len() > 30 {
+        // The IPv6 gateway is link-local and takes no room.
+        if config.mode == Mode::L2 && cidr.addr().is_ipv4() && cidr.prefix_len() > 30 {
             report.fault(
                 KEY,
                 format!(
@@ -77,24 +84,37 @@ fn cluster_cidrs(config: &Config, report: &mut Report) {
 
 fn node(config: &Config, report: &mut Report) {
     const KEY: &str = "node.address";
-    if !report.sound(KEY) {
-        return;
-    }
+    const KEY6: &str = "node.address6";
     let address = config.node.address;
-    if let Some(message) = node_address(address) {
-        report.fault(KEY, message);
-    } else if let Some(cidr) = config
-        .node
-        .pod_cidrs
-        .iter()
-        .find(|cidr| cidr.contains(&address))
+    if report.sound(KEY)
+        && let Some(message) = underlay_address(config, address)
     {
+        report.fault(KEY, message);
+    }
+    let Some(address6) = config.node.address6 else {
+        return;
+    };
+    if let Some(message) = underlay_address(config, IpAddr::V6(address6)) {
+        report.fault(KEY6, message);
+    } else if address.is_ipv6() && report.sound(KEY) {
         let message = format!(
+            "node.address is IPv6 already: remove {address6} here, or write the node's IPv4 \
+             address as node.address"
+        );
+        report.fault(KEY6, message);
+    }
+}
+
+/// What keeps this from being the node's address on the physical network, if anything does.
+fn underlay_address(config: &Config, address: IpAddr) -> Option<String> {
+    node_address(address).or_else(|| {
+        let cidrs = &config.node.pod_cidrs;
+        let cidr = cidrs.iter().find(|cidr| cidr.contains(&address))?;
+        Some(format!(
             "{address} lies in the pod CIDR {cidr}: write the node's address on the physical \
              network, or correct node.pod_cidrs"
-        );
-        report.fault(KEY, message);
-    }
+        ))
+    })
 }
 
 fn gateway(config: &Config, report: &mut Report) {
@@ -102,10 +122,18 @@ fn gateway(config: &Config, report: &mut Report) {
     if let Some(message) = station(config.gateway.mac) {
         report.fault("gateway.mac", message);
     }
+    let address6 = config.gateway.address6;
+    if !address6.is_unicast_link_local() {
+        let message = format!(
+            "{address6} is not link-local: routers give their link-local address (RFC 4861, \
+             4.2); write one of fe80::/10 such as fe80::1"
+        );
+        report.fault("gateway.address6", message);
+    }
     if !report.sound(KEY) || !report.sound("node.pod_cidrs") {
         return;
     }
-    let address = config.gateway.address;
+    let address = IpAddr::V4(config.gateway.address);
     if let Some(message) = node_address(address) {
         report.fault(KEY, message);
         return;
@@ -115,14 +143,19 @@ fn gateway(config: &Config, report: &mut Report) {
         report.fault(KEY, message);
     }
     let cidrs = &config.node.pod_cidrs;
-    let home = cidrs.iter().find(|cidr| cidr.contains(&address));
+    let cidrs4: Vec<IpNet> = cidrs
+        .iter()
+        .copied()
+        .filter(|cidr| cidr.addr().is_ipv4())
+        .collect();
+    let home = cidrs4.iter().find(|cidr| cidr.contains(&address));
     match (config.mode, home) {
-        (Mode::L2, None) => report.fault(
+        (Mode::L2, None) if !cidrs4.is_empty() => report.fault(
             KEY,
             format!(
                 "{address} lies outside {}: in l2 mode write an address of the pods' subnet, or \
                  remove the key",
-                list(cidrs)
+                list(&cidrs4)
             ),
         ),
         (Mode::L2, Some(cidr)) if address == cidr.network() || address == cidr.broadcast() => {
@@ -182,6 +215,53 @@ fn uplink(config: &Config, report: &mut Report) {
     }
 }
 
+fn host(config: &Config, report: &mut Report) {
+    const KEY: &str = "host.device";
+    let Some(host) = &config.host else { return };
+    for message in host
+        .non_masquerade_cidrs
+        .iter()
+        .filter_map(|cidr| canonical(*cidr))
+    {
+        report.fault("host.non_masquerade_cidrs", message);
+    }
+    if !report.sound(KEY) {
+        return;
+    }
+    let device = &host.device;
+    if let Some(message) = host_device_name(device) {
+        report.fault(KEY, message);
+    } else if let Some(uplink) = &config.uplink
+        && (uplink.device == *device || uplink.device == host_peer(device))
+    {
+        let message = format!(
+            "`{device}` and its other end `{}` are made by the switch, and `{}` is the uplink's \
+             (uplink.device): write another name, such as shunt0",
+            host_peer(device),
+            uplink.device
+        );
+        report.fault(KEY, message);
+    }
+}
+
+fn mtu(config: &Config, report: &mut Report) {
+    /// The least that every IPv6 link takes (RFC 8200, 5), in bytes.
+    const LEAST_IPV6: u32 = 1280;
+    let cidr6 = config
+        .node
+        .pod_cidrs
+        .iter()
+        .find(|cidr| cidr.addr().is_ipv6());
+    if let Some((remote, cidr)) = config.mtu.remote.zip(cidr6)
+        && remote < LEAST_IPV6
+    {
+        let message = format!(
+            "{remote} bytes are too few for the IPv6 pods of {cidr}: write {LEAST_IPV6} or more"
+        );
+        report.fault("mtu.remote", message);
+    }
+}
+
 fn ports(config: &Config, report: &mut Report) {
     let (mut names, mut devices) = (Once::default(), Once::default());
     let (mut addresses, mut macs) = (Once::default(), Once::default());
@@ -217,11 +297,12 @@ fn ports(config: &Config, report: &mut Report) {
             macs.claim(mac, &at, "mac", mac, report);
         }
     }
-    let wanted = config.port.len() + usize::from(config.uplink.is_some());
+    let own = usize::from(config.uplink.is_some()) + usize::from(config.host.is_some());
+    let wanted = config.port.len() + own;
     if wanted > config.ports.max && report.sound("ports.max") {
         let message = format!(
-            "{wanted} ports are configured, the uplink included: raise ports.max to {wanted} or \
-             more"
+            "{wanted} ports are configured, the uplink and the host port included: raise ports.max \
+             to {wanted} or more"
         );
         report.fault("ports.max", message);
     }
@@ -234,7 +315,12 @@ fn frames(config: &Config, report: &mut Report) {
         .iter()
         .map(|port| port.rx_frames.unwrap_or(config.ports.rx_frames));
     let of_uplink = config.uplink.as_ref().map(|uplink| uplink.rx_frames);
-    let needed: u64 = of_ports.chain(of_uplink).map(u64::from).sum();
+    let of_host = config.host.as_ref().map(|_| config.ports.rx_frames);
+    let needed: u64 = of_ports
+        .chain(of_uplink)
+        .chain(of_host)
+        .map(u64::from)
+        .sum();
     if needed >= u64::from(config.memory.frames) && report.sound("memory.frames") {
         let message = format!(
             "{} frames are too few: the configured ports keep {needed} with the kernel and \
@@ -255,7 +341,11 @@ fn routes(config: &Config, report: &mut Report) {
         let faults = config.check_route(route).into_iter().filter(|fault| {
             let by = match fault.field {
                 "prefix" => report.sound("node.pod_cidrs") && report.sound("node.cluster_cidrs"),
-                "via" => report.sound("uplink") && report.sound("node.pod_cidrs"),
+                "via" => {
+                    let keys = ["uplink", "node.pod_cidrs", "node.address", "node.address6"];
+                    keys.into_iter().all(|key| report.sound(key))
+                }
+                "encap" => at.judged("prefix", report) && at.judged("via", report),
                 _ => true,
             };
             by && at.judged(fault.field, report)
@@ -271,64 +361,6 @@ fn routes(config: &Config, report: &mut Report) {
             );
             let field = "port";
             at.faults(vec![Fault { field, message }], report);
-        }
-    }
-}
-
-/// One of the tables `[[table]]`, counted from 1.
-struct Place {
-    table: &'static str,
-    number: usize,
-}
-
-impl Place {
-    fn key(&self, field: &str) -> String {
-        format!("{}[{}].{field}", self.table, self.number)
-    }
-
-    /// Whether the field holds what the file says. Of a list, bad items were left out; a single
-    /// bad value was replaced.
-    fn judged(&self, field: &str, report: &Report) -> bool {
-        field == "addresses" || report.sound(&self.key(field))
-    }
-
-    fn faults(&self, faults: Vec<Fault>, report: &mut Report) {
-        for Fault { field, message } in faults {
-            report.fault(self.key(field), message);
-        }
-    }
-}
-
-/// Things that only one table may claim.
-struct Once<T>(HashMap<T, usize>);
-
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<T: Eq + Hash> Once<T> {
-    fn claim(
-        &mut self,
-        thing: T,
-        at: &Place,
-        field: &'static str,
-        text: &dyn Display,
-        report: &mut Report,
-    ) {
-        if !at.judged(field, report) {
-            return;
-        }
-        match self.0.entry(thing) {
-            Entry::Vacant(free) => {
-                free.insert(at.number);
-            }
-            Entry::Occupied(first) => {
-                let (table, first) = (at.table, first.get());
-                let message = format!("{text} is that of {table}[{first}] too: give each its own");
-                at.faults(vec![Fault { field, message }], report);
-            }
         }
     }
 }

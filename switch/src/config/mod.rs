@@ -6,14 +6,17 @@
 
 mod cross;
 mod error;
+mod forms;
+mod parse;
 mod preflight;
 mod read;
 mod sections;
+mod similar;
 mod spec;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use ipnet::IpNet;
 use shunt_api::{MacAddr, PortSpec, RouteSpec};
 
 pub use error::{ConfigError, Problem};
+pub use parse::{address_or_prefix, bits, rate_limit};
 pub use preflight::{PreflightError, check_capabilities};
 pub use spec::{Fault, netns_path};
 
@@ -53,6 +57,14 @@ pub struct Config {
     pub l2: L2Config,
     /// Resolution of link-layer addresses.
     pub neighbours: NeighboursConfig,
+    /// The node's own stack; without it pods reach pods only.
+    pub host: Option<HostConfig>,
+    /// Errors that the switch returns.
+    pub icmp: IcmpConfig,
+    /// Connections to services.
+    pub flows: FlowsConfig,
+    /// How large packets may be.
+    pub mtu: MtuConfig,
     /// Ports to attach at start.
     pub port: Vec<PortSpec>,
     /// Routes to install at start.
@@ -62,7 +74,8 @@ pub struct Config {
 /// How packets between pods are forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// By IP address; each pod has a host route and the gateway answers ARP for everything.
+    /// By IP address; each pod has a host route and the gateway answers ARP and
+    /// neighbour solicitations for everything.
     #[default]
     L3,
     /// By MAC address within the pods' subnet; the gateway routes out of it.
@@ -72,8 +85,10 @@ pub enum Mode {
 /// Table `[node]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// This node's underlay address (IPv4 for now).
+    /// This node's underlay address.
     pub address: IpAddr,
+    /// This node's IPv6 address on the underlay, when `address` is IPv4.
+    pub address6: Option<Ipv6Addr>,
     /// This node's pods, at least one CIDR; none overlaps another.
     pub pod_cidrs: Vec<IpNet>,
     /// All pods of the cluster; empty when not given.
@@ -83,8 +98,10 @@ pub struct NodeConfig {
 /// Table `[gateway]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayConfig {
-    /// The gateway's address.
-    pub address: IpAddr,
+    /// The gateway's IPv4 address.
+    pub address: Ipv4Addr,
+    /// The gateway's IPv6 address, link-local.
+    pub address6: Ipv6Addr,
     /// The gateway's MAC address, the same on every node.
     pub mac: MacAddr,
 }
@@ -188,6 +205,58 @@ pub struct L2Config {
     pub max_macs: usize,
     /// Entries behind one port.
     pub max_macs_per_port: usize,
+    /// Broadcasts, and frames to stations and groups that are not known, that one port may send in
+    /// a second.
+    pub storm_limit: u32,
+    /// Whether multicast goes only to the ports that have joined (RFC 4541).
+    pub snooping: bool,
+    /// Whether the switch asks for memberships itself.
+    pub querier: bool,
+}
+
+/// Table `[host]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The interface in the node's namespace, made and removed by the switch.
+    pub device: String,
+    /// Whether what leaves the cluster takes the node's address.
+    pub masquerade: bool,
+    /// Destinations outside the cluster that see the pods' own addresses.
+    pub non_masquerade_cidrs: Vec<IpNet>,
+    /// Whether interface, routes and masquerading stay when the switch ends.
+    pub keep: bool,
+}
+
+/// Table `[icmp]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IcmpConfig {
+    /// Whether packets to unknown destinations are answered with destination unreachable.
+    pub unreachable: bool,
+    /// Errors that the packets of one port cause in a second at most.
+    pub rate: u32,
+}
+
+/// Table `[flows]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowsConfig {
+    /// Flows at most.
+    pub max: usize,
+    /// How long an idle TCP connection is kept, in whole seconds.
+    pub tcp_idle: Duration,
+    /// How long a TCP connection that is opening or closing is kept, in whole seconds.
+    pub tcp_transient: Duration,
+    /// How long any other flow is kept, in whole seconds.
+    pub idle: Duration,
+}
+
+/// Table `[mtu]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MtuConfig {
+    /// The MTU that pods are told for packets to other nodes in bytes; what the underlay leaves
+    /// when absent.
+    pub remote: Option<u32>,
+    /// Whether the maximum segment size of TCP connections is lowered to what the path takes.
+    pub clamp_mss: bool,
 }
 
 /// Table `[neighbours]`.

@@ -10,6 +10,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Report;
+use super::parse::{address_or_prefix, bits};
+use super::similar::did_you_mean;
 
 /// A table of the file, or the absence of one.
 pub(super) struct Section<'a> {
@@ -41,9 +43,22 @@ macro_rules! texts {
 
 texts! {
     std::net::IpAddr, "an IP address", "192.168.50.1";
+    std::net::Ipv4Addr, "an IPv4 address", "169.254.1.1";
+    std::net::Ipv6Addr, "an IPv6 address", "fd00:50::1";
     IpNet, "an IP prefix", "10.244.1.0/24";
     MacAddr, "a MAC address", "02:00:00:00:00:01";
     String, "a text", "eth0";
+}
+
+/// A prefix, or an address that stands for the prefix of its full length.
+pub(super) struct AddressOrPrefix(pub(super) IpNet);
+
+impl Text for AddressOrPrefix {
+    const KIND: &'static str = "an IP address or prefix";
+    const EXAMPLE: &'static str = "10.9.0.1/32";
+    fn read(text: &str) -> Option<Self> {
+        address_or_prefix(text).ok().map(Self)
+    }
 }
 
 impl<'a> Section<'a> {
@@ -152,6 +167,25 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// Bits, or bits per second: a number, or a text with a unit.
+    pub(super) fn bits(&self, key: &'static str, report: &mut Report) -> Option<u64> {
+        let value = self.value(key, report)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(i) => u64::from_str_radix(i.as_str(), i.radix()).ok(),
+            DeValue::String(text) => bits(text).ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            let written = written(value.get_ref());
+            let message = format!(
+                "{written} is not a number of bits: write one such as 100000000, or in quotes \
+                 with a unit (kbit, Mbit, Gbit) such as \"100Mbit\""
+            );
+            report.fault(self.key(key), message);
+        }
+        number
     }
 
     /// `true` or `false`.
@@ -332,61 +366,5 @@ fn written(value: &DeValue<'_>) -> String {
         DeValue::Datetime(time) => time.to_string(),
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
-    }
-}
-
-/// `, did you mean ...?` when one of the known words is close.
-fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> String {
-    let folded = word.to_ascii_lowercase().replace('-', "_");
-    known
-        .map(|known| (edit_distance(&folded, known), known))
-        .filter(|(distance, known)| *distance <= known.len().div_ceil(3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| format!(", did you mean `{known}`?"))
-        .unwrap_or_default()
-}
-
-/// Levenshtein's distance: insertions, deletions and substitutions of bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edit_distance_counts_single_edits() {
-        for (a, b, distance) in [
-            ("", "", 0),
-            ("cores", "cores", 0),
-            ("core", "cores", 1),
-            ("", "ttl", 3),
-            ("tll", "ttl", 1),
-        ] {
-            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
-            assert_eq!(edit_distance(b, a), distance, "{b} {a}");
-        }
-    }
-
-    #[test]
-    fn suggestions_are_close_or_absent() {
-        let known = || ["cores", "batch", "rx_frames"].into_iter();
-        assert_eq!(did_you_mean("core", known()), ", did you mean `cores`?");
-        assert_eq!(
-            did_you_mean("RX-frames", known()),
-            ", did you mean `rx_frames`?"
-        );
-        assert_eq!(did_you_mean("threads", known()), "");
     }
 }

@@ -3,13 +3,16 @@
 //! A key that is wrong or missing is reported and replaced by a harmless value, so that the rest
 //! can be judged; a configuration with a problem is never handed out.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod entries;
+mod traffic;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use shunt_api::{DEFAULT_SOCKET, Encap, MacAddr, PortKind, PortSpec, RouteSpec, RouteTarget};
+use shunt_api::{DEFAULT_SOCKET, MacAddr};
 use toml::de::{DeTable, DeValue};
 
 use super::error::Report;
@@ -17,9 +20,12 @@ use super::read::{Section, Text as _};
 use super::*;
 
 const FRAMES: RangeInclusive<u32> = 1..=8192;
+/// Seconds: from ten, which a timer of one second tells well, to a week and a half.
+const AGES: RangeInclusive<u32> = 10..=1_000_000;
 const TTL: RangeInclusive<u8> = 1..=255;
 const DEFAULT_TTL: u8 = 64;
-const DEFAULT_GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
+const DEFAULT_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const DEFAULT_GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const DEFAULT_GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
 
 /// Stands for a required address or prefix that was reported as wrong or missing.
@@ -46,15 +52,19 @@ pub(super) fn config<'a>(
     let ipip = ipip(root.section("ipip", report), report);
     let l2 = l2(root.section("l2", report), report);
     let neighbours = neighbours(root.section("neighbours", report), report);
+    let host = traffic::host(root.section("host", report), report);
+    let icmp = traffic::icmp(root.section("icmp", report), report);
+    let flows = traffic::flows(root.section("flows", report), report);
+    let mtu = traffic::mtu(root.section("mtu", report), report);
     let port = root.sections("port", report);
     let port = port
         .into_iter()
-        .map(|section| port_spec(section, report))
+        .map(|section| entries::port_spec(section, report))
         .collect();
     let route = root.sections("route", report);
     let route = route
         .into_iter()
-        .map(|section| route_spec(section, report))
+        .map(|section| entries::route_spec(section, report))
         .collect();
     root.finish(report);
     Config {
@@ -71,6 +81,10 @@ pub(super) fn config<'a>(
         ipip,
         l2,
         neighbours,
+        host,
+        icmp,
+        flows,
+        mtu,
         port,
         route,
     }
@@ -78,6 +92,7 @@ pub(super) fn config<'a>(
 
 fn node(section: Section<'_>, report: &mut Report) -> NodeConfig {
     let address = section.required("address", report).unwrap_or(NOWHERE);
+    let address6 = section.text("address6", report);
     let pod_cidrs: Option<Vec<IpNet>> = section.texts("pod_cidrs", report);
     let wanting = match &pod_cidrs {
         None => !section.has("pod_cidrs"),
@@ -92,6 +107,7 @@ fn node(section: Section<'_>, report: &mut Report) -> NodeConfig {
     section.finish(report);
     NodeConfig {
         address,
+        address6,
         pod_cidrs: pod_cidrs.unwrap_or_default(),
         cluster_cidrs,
     }
@@ -104,15 +120,24 @@ fn gateway(
     report: &mut Report,
 ) -> GatewayConfig {
     let address = section.text("address", report);
+    let address6 = section.text("address6", report);
     let mac = section.text("mac", report).unwrap_or(DEFAULT_GATEWAY_MAC);
     section.finish(report);
-    let first_host = || node.pod_cidrs.first().and_then(|cidr| cidr.hosts().next());
-    let default = match mode {
-        Mode::L3 => DEFAULT_GATEWAY,
-        Mode::L2 => first_host().unwrap_or(NOWHERE),
+    let first_host = || {
+        let cidrs = node.pod_cidrs.iter();
+        let mut cidrs = cidrs.filter_map(|cidr| match cidr {
+            IpNet::V4(cidr) => Some(cidr),
+            IpNet::V6(_) => None,
+        });
+        cidrs.next().and_then(|cidr| cidr.hosts().next())
+    };
+    let default = || match mode {
+        Mode::L3 => None,
+        Mode::L2 => first_host(),
     };
     GatewayConfig {
-        address: address.unwrap_or(default),
+        address: address.or_else(default).unwrap_or(DEFAULT_GATEWAY),
+        address6: address6.unwrap_or(DEFAULT_GATEWAY6),
         mac,
     }
 }
@@ -252,7 +277,7 @@ fn dscp(section: &Section<'_>, report: &mut Report) -> Dscp {
 
 fn l2(section: Section<'_>, report: &mut Report) -> L2Config {
     let ageing = section
-        .number("ageing", 10..=1_000_000u32, "seconds", report)
+        .number("ageing", AGES, "seconds", report)
         .unwrap_or(300);
     let max_macs = section
         .number("max_macs", 1..=1_048_576, "entries", report)
@@ -266,11 +291,22 @@ fn l2(section: Section<'_>, report: &mut Report) -> L2Config {
         );
         report.fault(section.key("max_macs_per_port"), message);
     }
+    let storm_limit = section.number("storm_limit", 1..=10_000_000, "frames per second", report);
+    let snooping = section.boolean("snooping", report).unwrap_or(true);
+    let querier = section.boolean("querier", report).unwrap_or(false);
+    if querier && !snooping {
+        let message = "true asks for memberships that nobody notes: remove it, or write snooping \
+                       = true";
+        report.fault(section.key("querier"), message);
+    }
     section.finish(report);
     L2Config {
         ageing: Duration::from_secs(ageing.into()),
         max_macs: max_macs as usize,
         max_macs_per_port: max_macs_per_port as usize,
+        storm_limit: storm_limit.unwrap_or(10_000),
+        snooping,
+        querier,
     }
 }
 
@@ -293,96 +329,5 @@ fn neighbours(section: Section<'_>, report: &mut Report) -> NeighboursConfig {
         queue: queue as usize,
         total: total as usize,
         timeout: Duration::from_millis(timeout.unwrap_or(3000).into()),
-    }
-}
-
-/// One `[[port]]`.
-fn port_spec(section: Section<'_>, report: &mut Report) -> PortSpec {
-    let kinds = [("afxdp", PortKind::Afxdp), ("tap", PortKind::Tap)];
-    let name = section.required("name", report).unwrap_or_default();
-    let kind = section
-        .choice("kind", &kinds, report)
-        .unwrap_or(PortKind::Afxdp);
-    let device = section.required("device", report).unwrap_or_default();
-    let netns = section.text::<String>("netns", report);
-    let addresses = section.texts("addresses", report).unwrap_or_default();
-    let mac = section.text("mac", report);
-    let worker = section.number("worker", 0..=1023, "a worker's index", report);
-    let rx_frames = section.number("rx_frames", FRAMES, "frames", report);
-    section.finish(report);
-    PortSpec {
-        name,
-        kind,
-        device,
-        netns: netns.map(|netns| netns_path(&netns)),
-        addresses,
-        mac,
-        worker: worker.map(|worker: u32| worker as usize),
-        rx_frames,
-    }
-}
-
-/// One `[[route]]`.
-fn route_spec(section: Section<'_>, report: &mut Report) -> RouteSpec {
-    let prefix = section.required("prefix", report);
-    let via = section.text("via", report);
-    let encaps = [
-        ("vxlan", Encap::Vxlan),
-        ("ipip", Encap::Ipip),
-        ("direct", Encap::Direct),
-        ("cross-subnet-vxlan", Encap::CrossSubnetVxlan),
-        ("cross-subnet-ipip", Encap::CrossSubnetIpip),
-    ];
-    let encap = section.choice("encap", &encaps, report);
-    let vtep_mac = section.text("vtep_mac", report);
-    let port = section.text::<String>("port", report);
-    let blackhole = section.boolean("blackhole", report);
-
-    let said = ["via", "port", "blackhole"]
-        .into_iter()
-        .filter(|key| section.has(key))
-        .count();
-    if said != 1 {
-        report.fault(
-            section.key("via"),
-            "a route leads to exactly one thing: write one of via = \"192.168.50.2\" (with \
-             encap), port = \"pod1\" or blackhole = true",
-        );
-    } else if section.has("via") {
-        if !section.has("encap") {
-            let message = "missing: write encap = \"vxlan\", \"ipip\", \"direct\", \
-                           \"cross-subnet-vxlan\" or \"cross-subnet-ipip\"";
-            report.fault(section.key("encap"), message);
-        }
-    } else {
-        for key in ["encap", "vtep_mac"]
-            .into_iter()
-            .filter(|key| section.has(key))
-        {
-            report.fault(
-                section.key(key),
-                "belongs to a route with via: remove it here",
-            );
-        }
-        if blackhole == Some(false) {
-            let message = "false says nothing: write blackhole = true, or remove the route";
-            report.fault(section.key("blackhole"), message);
-        }
-    }
-    section.finish(report);
-
-    let to = match (port, via) {
-        (Some(port), _) => RouteTarget::Port(port),
-        (None, Some(via)) => RouteTarget::Node {
-            via,
-            encap: encap.unwrap_or(Encap::Vxlan),
-            vtep_mac,
-        },
-        (None, None) => RouteTarget::Blackhole,
-    };
-    let nowhere = IpNet::from(NOWHERE);
-    RouteSpec {
-        prefix: prefix.unwrap_or(nowhere),
-        to,
     }
 }

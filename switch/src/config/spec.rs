@@ -1,24 +1,31 @@
-//! What makes one port or one route valid, in the file and over the socket alike.
+//! What makes one port valid, in the file and over the socket alike; [`route`] says it of routes.
+
+mod route;
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use shunt_api::{Encap, MacAddr, PortKind, PortSpec, RouteSpec, RouteTarget};
+use shunt_api::{MacAddr, PortKind, PortSpec, RateLimit};
 
+use super::forms::{canonical, device_name, host_peer, list, port_name, station};
 use super::{Config, Mode};
 
-/// `IFNAMSIZ` (include/uapi/linux/if.h) without the terminating zero.
-const MAX_DEVICE_NAME: usize = 15;
-const MAX_PORT_NAME: usize = 32;
-/// The name under which the control thread attaches the uplink.
+/// The names under which the control thread attaches the uplink and the host port.
 const UPLINK_PORT: &str = "uplink";
+const HOST_PORT: &str = "host";
+/// Bits per second: below, a full frame takes more than a second; above, no link is.
+const RATES: RangeInclusive<u64> = 8_000..=1_000_000_000_000;
+/// Bits: a bucket that is smaller than a frame would let none pass. 9018 bytes are the largest, a
+/// jumbo frame of 9000 bytes with its Ethernet header and a VLAN tag.
+const BURSTS: RangeInclusive<u64> = 9018 * 8..=1_000_000_000_000;
 
 /// Something wrong with one field of a port or route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Fault {
-    /// The field, as in `mac`.
+    /// The field as the file calls it, as in `mac`.
     pub field: &'static str,
     /// What is wrong and what to do instead.
     pub message: String,
@@ -48,11 +55,13 @@ impl Config {
             mac,
             worker,
             rx_frames,
+            allowed_addresses,
+            allowed_macs,
+            unguarded,
+            ingress,
+            egress,
         } = port;
-        if let Some(message) = port_name(name) {
-            fault("name", message);
-        } else if name == UPLINK_PORT && self.uplink.is_some() {
-            let message = format!("`{name}` is the switch's own port to [uplink]: write another");
+        if let Some(message) = port_name(name).or_else(|| self.reserved_name(name)) {
             fault("name", message);
         }
         if let Some(message) = device_name(device) {
@@ -64,9 +73,9 @@ impl Config {
                 "memory ports exist only inside a process: use afxdp or tap".to_owned(),
             );
         }
-        if self.uplink.as_ref().is_some_and(|up| up.device == *device) && netns.is_none() {
-            let message =
-                format!("`{device}` is the uplink's device: give the port a device of its own");
+        if netns.is_none()
+            && let Some(message) = self.reserved_device(device)
+        {
             fault("device", message);
         }
         if netns.is_some() && *kind != PortKind::Tap {
@@ -79,13 +88,7 @@ impl Config {
                 fault("addresses", message);
             }
         }
-        if let Some(message) = mac.and_then(station) {
-            fault("mac", message);
-        } else if *mac == Some(self.gateway.mac) {
-            let message = format!(
-                "{} is the gateway's: give the pod another",
-                self.gateway.mac
-            );
+        if let Some(message) = mac.and_then(|mac| self.pod_mac(mac)) {
             fault("mac", message);
         }
         let workers = self.workers.cores.len();
@@ -106,63 +109,61 @@ impl Config {
             );
             fault("rx_frames", message);
         }
+        for prefix in allowed_addresses {
+            if let Some(message) = self.allowed_address(*prefix) {
+                fault("allowed_addresses", message);
+            }
+        }
+        for mac in allowed_macs {
+            if let Some(message) = self.pod_mac(*mac) {
+                fault("allowed_macs", message);
+            }
+        }
+        if *unguarded && !(allowed_addresses.is_empty() && allowed_macs.is_empty()) {
+            let message = "without its guard the port may send from any address: remove \
+                           allowed_addresses and allowed_macs, or leave the guard on";
+            fault("guard", message.to_owned());
+        }
+        for (limit, rate, burst) in [
+            (ingress, "ingress_rate", "ingress_burst"),
+            (egress, "egress_rate", "egress_burst"),
+        ] {
+            let Some(limit) = limit else { continue };
+            if let Some(message) = unfit_rate(limit) {
+                fault(rate, message);
+            }
+            if let Some(message) = unfit_burst(limit) {
+                fault(burst, message);
+            }
+        }
         faults
     }
 
-    /// Judges a route by itself: its form, and how it fits this configuration. Whether the port
-    /// it names exists is for the caller.
-    pub fn check_route(&self, route: &RouteSpec) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let mut fault = |field, message| faults.push(Fault { field, message });
-        let RouteSpec { prefix, to } = route;
-        if let Some(message) = canonical(*prefix) {
-            fault("prefix", message);
+    /// The names of the switch's own ports.
+    fn reserved_name(&self, name: &str) -> Option<String> {
+        let table = match name {
+            UPLINK_PORT if self.uplink.is_some() => "uplink",
+            HOST_PORT if self.host.is_some() => "host",
+            _ => return None,
+        };
+        Some(format!(
+            "`{name}` is the switch's own port to [{table}]: write another"
+        ))
+    }
+
+    /// The devices of the switch's own ports, all in the daemon's namespace.
+    fn reserved_device(&self, device: &str) -> Option<String> {
+        if self.uplink.as_ref().is_some_and(|up| up.device == *device) {
+            return Some(format!(
+                "`{device}` is the uplink's device: give the port a device of its own"
+            ));
         }
-        match to {
-            RouteTarget::Node {
-                via,
-                encap,
-                vtep_mac,
-            } => {
-                if let Some(own) = self.node.pod_cidrs.iter().find(|own| own.contains(prefix)) {
-                    let message = format!(
-                        "{prefix} lies in this node's own pod CIDR {own}: a remote node cannot \
-                         have it; correct prefix or node.pod_cidrs"
-                    );
-                    fault("prefix", message);
-                }
-                let cluster = &self.node.cluster_cidrs;
-                if !cluster.is_empty() && !cluster.iter().any(|cidr| cidr.contains(prefix)) {
-                    let message = format!(
-                        "{prefix} lies outside {}: correct it, or extend node.cluster_cidrs",
-                        list(cluster)
-                    );
-                    fault("prefix", message);
-                }
-                if let Some(message) = self.remote_node(*via) {
-                    fault("via", message);
-                }
-                if self.uplink.is_none() {
-                    let message = "there is no uplink to reach another node by: add the table \
-                                   [uplink] with its device";
-                    fault("via", message.to_owned());
-                }
-                if let Some(message) = vtep_mac.and_then(station) {
-                    fault("vtep_mac", message);
-                }
-                if vtep_mac.is_some() && !matches!(encap, Encap::Vxlan | Encap::CrossSubnetVxlan) {
-                    let message = "only VXLAN has VTEPs: remove it, or use vxlan as encap";
-                    fault("vtep_mac", message.to_owned());
-                }
-            }
-            RouteTarget::Port(name) => {
-                if let Some(message) = port_name(name) {
-                    fault("port", message);
-                }
-            }
-            RouteTarget::Blackhole => {}
-        }
-        faults
+        let host = &self.host.as_ref()?.device;
+        (device == host || device == host_peer(host)).then(|| {
+            format!(
+                "`{device}` is the host port's (host.device): give the port a device of its own"
+            )
+        })
     }
 
     fn pod_address(&self, address: IpAddr) -> Option<String> {
@@ -177,102 +178,81 @@ impl Config {
         if address == self.gateway.address {
             return Some(format!("{address} is the gateway's: give the pod another"));
         }
-        if self.mode == Mode::L2 && (address == cidr.network() || address == cidr.broadcast()) {
+        if self.mode == Mode::L2 && names_subnet(address, cidr) {
+            let names = match cidr {
+                IpNet::V4(_) => "network or broadcast address",
+                IpNet::V6(_) => "routers' anycast address",
+            };
             return Some(format!(
-                "{address} is the network or broadcast address of {cidr}: give the pod another"
+                "{address} is the {names} of {cidr}: give the pod another"
             ));
         }
         None
     }
 
-    fn remote_node(&self, via: IpAddr) -> Option<String> {
-        if let Some(message) = node_address(via) {
+    fn pod_mac(&self, mac: MacAddr) -> Option<String> {
+        station(mac).or_else(|| {
+            (mac == self.gateway.mac)
+                .then(|| format!("{mac} is the gateway's: give the pod another"))
+        })
+    }
+
+    fn allowed_address(&self, prefix: IpNet) -> Option<String> {
+        if prefix.prefix_len() == 0 {
+            return Some(format!(
+                "{prefix} is every address: to let the pod send from any, turn its guard off \
+                 (guard = false, or --no-guard)"
+            ));
+        }
+        if let Some(message) = canonical(prefix) {
             return Some(message);
         }
-        if via == self.node.address {
-            return Some(format!(
-                "{via} is this node itself (node.address): name the remote node's address"
-            ));
-        }
-        let cidr = self
-            .node
-            .pod_cidrs
-            .iter()
-            .find(|cidr| cidr.contains(&via))?;
-        Some(format!(
-            "{via} lies in the pod CIDR {cidr}: name the remote node's underlay address"
-        ))
+        let own = [
+            (Some(IpAddr::V4(self.gateway.address)), "the gateway's"),
+            (Some(self.node.address), "this node's (node.address)"),
+            (
+                self.node.address6.map(IpAddr::V6),
+                "this node's (node.address6)",
+            ),
+        ];
+        let (address, whose) = own
+            .into_iter()
+            .find(|(address, _)| *address == Some(prefix.addr()))?;
+        let host = prefix.prefix_len() == prefix.max_prefix_len();
+        address
+            .filter(|_| host)
+            .map(|address| format!("{address} is {whose}: a pod may not send from it; remove it"))
     }
 }
 
-/// What keeps this from being the address of a node, if anything does.
-pub(super) fn node_address(address: IpAddr) -> Option<String> {
-    let IpAddr::V4(v4) = address else {
-        return Some(format!("{address}: {NO_IPV6}, as in 192.168.50.1"));
-    };
-    let unfit = v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast();
-    unfit.then(|| {
-        format!("{address} is not the address of one host: write one such as 192.168.50.1")
-    })
-}
-
-/// What keeps this from being a prefix of unicast IPv4 addresses, if anything does.
-pub(super) fn canonical(prefix: IpNet) -> Option<String> {
-    if prefix.addr().is_ipv6() {
-        return Some(format!("{prefix}: {NO_IPV6}, as in 10.244.1.0/24"));
-    }
-    if prefix != prefix.trunc() {
-        return Some(format!(
-            "{prefix} has bits set beyond its length: write {}",
-            prefix.trunc()
-        ));
-    }
-    let address = prefix.addr();
-    let unfit = address.is_multicast() || address.is_loopback();
-    unfit.then(|| format!("{prefix} is not a prefix of unicast addresses: write another"))
-}
-
-const NO_IPV6: &str = "IPv6 is not supported by this version: write IPv4";
-
-/// What keeps this from being the MAC address of one station, if anything does.
-pub(super) fn station(mac: MacAddr) -> Option<String> {
-    let remedy = "write a unicast address, as in 02:00:00:00:00:01";
-    if mac.is_multicast() {
-        Some(format!("{mac} is a multicast address: {remedy}"))
-    } else if mac.is_zero() {
-        Some(format!("{mac} names no station: {remedy}"))
-    } else {
-        None
+/// Whether the address stands for the subnet: for IPv4 the network and the broadcast address, for
+/// IPv6 the subnet-router anycast address (RFC 4291, 2.6.1), which a /127 (RFC 6164) and a single
+/// address lack.
+fn names_subnet(address: IpAddr, cidr: &IpNet) -> bool {
+    match cidr {
+        IpNet::V4(_) => address == cidr.network() || address == cidr.broadcast(),
+        IpNet::V6(v6) => v6.prefix_len() < 127 && address == cidr.network(),
     }
 }
 
-/// What keeps this from being the name of a port, if anything does.
-fn port_name(name: &str) -> Option<String> {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    let good = (1..=MAX_PORT_NAME).contains(&name.len()) && name.bytes().all(fits);
-    (!good).then(|| {
-        format!("\"{name}\" is no port name: write 1 to {MAX_PORT_NAME} of A-Z a-z 0-9 _ . -")
-    })
-}
-
-/// What keeps this from being the name of a kernel interface (`dev_valid_name`,
-/// net/core/dev.c), if anything does.
-pub(super) fn device_name(name: &str) -> Option<String> {
-    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
-    let good = (1..=MAX_DEVICE_NAME).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && !name.contains(bad);
-    (!good).then(|| {
+fn unfit_rate(limit: &RateLimit) -> Option<String> {
+    let (low, high) = (RATES.start(), RATES.end());
+    (!RATES.contains(&limit.rate)).then(|| {
         format!(
-            "\"{name}\" is no interface name: write 1 to {MAX_DEVICE_NAME} bytes without spaces, \
-             `/` or `:`, as `ip link` shows them"
+            "{} bit/s will not do: write a rate from {low} (8kbit) to {high} (1000Gbit), or remove \
+             it for no limit",
+            limit.rate
         )
     })
 }
 
-/// Prefixes, for people.
-pub(super) fn list(cidrs: &[IpNet]) -> String {
-    let texts: Vec<String> = cidrs.iter().map(IpNet::to_string).collect();
-    texts.join(", ")
+fn unfit_burst(limit: &RateLimit) -> Option<String> {
+    let (low, high) = (BURSTS.start(), BURSTS.end());
+    (!BURSTS.contains(&limit.burst)).then(|| {
+        format!(
+            "{} bits will not do: write a burst from {low} (one frame of 9018 bytes) to {high} \
+             (1000Gbit), or remove it for the default",
+            limit.burst
+        )
+    })
 }

@@ -1,31 +1,49 @@
 //! The control thread's state: it alone writes tables.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use mio::Waker;
 use shunt_afxdp::{Pinhole, Pool, Umem, UmemConfig};
 use shunt_api::ApiError;
-use shunt_fib::{Fib4Config, Fib4Writer};
+use shunt_encap::IpFamily;
+use shunt_fib::{Fib4Config, Fib4Writer, Fib6Config, Fib6Writer};
 
+use super::conflicts::Conflicts;
 use super::error::{RunError, system};
+use super::flaps::Flaps;
+use super::groups::Groups;
+use super::nodes::NodeRoutes;
+use super::path_mtu::PathMtus;
+use super::pinhole::{own_v4, own_v6};
 use super::pods::Bindings;
 use super::ports::Ports;
-use super::rib::{HopKey, Origin, Rib, Route};
+use super::rib::{HopKey, Origin, Rib, Route, family};
 use super::underlay::Mirror;
 use super::workers::{WorkerSetup, Workers};
-use crate::config::Config;
+use crate::config::{Config, FlowsConfig};
+use crate::host::{HostDevice, HostPlan};
 use crate::netlink::Netlink;
 use crate::street::PendingLimits;
-use crate::tables::{Clock, Domain, Fdb, Role, Tables, Underlay};
+use crate::tables::{
+    Clock, Domain, Fdb, FlowLimits, FlowTable, HEADROOM, Policy, Role, Tables, Underlay,
+};
 
-/// Room behind the kernel's own headroom for outer headers: VXLAN needs 50 bytes.
-const HEADROOM: u32 = 64;
+/// The VTEP MAC that other nodes make of this node's IPv6 address when they are given no other: it
+/// answers to that one too, unless it has been given one.
+fn vtep_mac6(config: &Config) -> Option<shunt_api::MacAddr> {
+    let made = config.vxlan.vtep_mac == shunt_api::vtep_mac(config.node.address);
+    let address6 = config.node.address6.filter(|_| made)?;
+    Some(shunt_api::vtep_mac(address6.into()))
+}
+
 /// How long a route change waits for the workers to leave the memory it reuses.
 const FIB_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Seconds between two attempts to attach what was lost.
+const RECOVER_EVERY: u32 = 2;
 /// Seconds after which the kernel's ways to other nodes are read again: not every change of them,
 /// such as one of a rule, comes with a notice.
 const REREAD_PATHS: u32 = 10;
@@ -33,25 +51,39 @@ const REREAD_PATHS: u32 = 10;
 /// Everything the control thread owns.
 pub(crate) struct Daemon {
     pub(super) config: Config,
-    pub(super) node: Ipv4Addr,
-    pub(super) gateway: Ipv4Addr,
     pub(super) umem: Arc<Umem>,
     pub(super) pool: Pool,
     pub(super) workers: Workers,
     pub(super) clock: Arc<Clock>,
     pub(super) started: Instant,
     pub(super) rib: Rib,
+    /// The routes to nodes that the switch makes itself.
+    pub(super) nodes: NodeRoutes,
     pub(super) ports: Ports,
     pub(super) fdb: Arc<Fdb>,
     pub(super) bindings: Bindings,
+    pub(super) groups: Groups,
+    pub(super) flaps: Flaps,
     pub(super) netlink: Netlink,
     pub(super) mirror: Option<Mirror>,
+    pub(super) path_mtus: PathMtus,
+    pub(super) conflicts: Conflicts,
     /// The second in which the kernel's ways to other nodes were last read for certain.
     paths_read: u32,
-    /// ARP requests that may still be sent in this tick.
+    /// The second in which flows were last looked through.
+    flows_aged: u32,
+    /// Requests by ARP and NDP that may still be sent in this tick.
     pub(super) request_budget: usize,
+    /// The second from which a lost uplink or host port is tried again.
+    pub(super) recovers_at: u32,
     /// What the uplink lets through at present.
     pub(super) open_pinhole: Option<Pinhole>,
+    /// The node's side of the host port, as far as it is prepared.
+    pub(super) host: Option<HostDevice>,
+    /// The node's end of the host port, while the node's stack is joined.
+    pub(super) host_ifindex: Option<u32>,
+    /// What the node's stack sends to the switch at present.
+    pub(super) host_plan: Option<HostPlan>,
     version: u64,
     dirty: bool,
 }
@@ -60,47 +92,58 @@ impl Daemon {
     /// Brings up workers and tables; no port yet.
     pub(crate) fn new(config: Config, waker: &Arc<Waker>) -> Result<Self, RunError> {
         let kernel = |what| move |why: String| RunError::Kernel { what, why };
-        let IpAddr::V4(node) = config.node.address else {
-            return Err(kernel("node.address")("IPv6 is not supported yet".into()));
-        };
-        let IpAddr::V4(gateway) = config.gateway.address else {
-            return Err(kernel("gateway.address")(
-                "IPv6 is not supported yet".into(),
-            ));
-        };
         let umem = Umem::new(UmemConfig {
             chunk_size: config.memory.frame_size,
             chunks: config.memory.frames,
             headroom: HEADROOM,
         })
         .map_err(|error| kernel("packet memory")(error.to_string()))?;
-        let mut fib = Fib4Writer::new(Fib4Config {
+        let readers = config.workers.cores.len();
+        let mut fib4 = Fib4Writer::new(Fib4Config {
             groups: Fib4Config::MAX_GROUPS,
-            readers: config.workers.cores.len(),
+            readers,
             reclaim_wait: FIB_PATIENCE,
         })
-        .map_err(|error| kernel("FIB")(error.to_string()))?;
+        .map_err(|error| kernel("FIB of IPv4")(error.to_string()))?;
+        let mut fib6 = Fib6Writer::new(Fib6Config {
+            readers,
+            reclaim_wait: FIB_PATIENCE,
+            ..Fib6Config::default()
+        })
+        .map_err(|error| kernel("FIB of IPv6")(error.to_string()))?;
         let netlink = Netlink::open().map_err(|error| kernel("netlink")(error.to_string()))?;
         let clock = Arc::new(Clock::default());
         let fdb = Arc::new(Fdb::new(config.l2.max_macs));
         let tables = Tables {
             version: 1,
             mode: config.mode,
-            gateway,
+            gateway: config.gateway.address,
+            gateway6: config.gateway.address6,
             gateway_mac: config.gateway.mac,
             underlay: Underlay {
-                address: node,
+                address: own_v4(&config.node),
+                address6: own_v6(&config.node),
                 vni: config.vxlan.vni,
                 vxlan_port: config.vxlan.port,
                 vtep_mac: config.vxlan.vtep_mac,
+                vtep_mac6: vtep_mac6(&config),
                 peers: Vec::new(),
             },
             ports: Vec::new(),
             domains: vec![Domain {
                 fdb: Arc::clone(&fdb),
                 members: Vec::new(),
+                multicast: None,
             }],
             next_hops: Vec::new(),
+            flows: Arc::new(FlowTable::new(flow_limits(&config.flows))),
+            to_host: [None; 2],
+            policy: Policy {
+                unreachable: config.icmp.unreachable,
+                icmp_rate: config.icmp.rate,
+                clamp_mss: config.mtu.clamp_mss,
+                storm_limit: config.l2.storm_limit,
+            },
         };
         let setup = WorkerSetup {
             cores: &config.workers.cores,
@@ -114,25 +157,35 @@ impl Daemon {
             },
             waker,
         };
-        let workers = Workers::start(&setup, &mut fib, tables)
+        let workers = Workers::start(&setup, &mut fib4, &mut fib6, tables)
             .map_err(|error| kernel("workers")(error.to_string()))?;
+        let own = config.node.address6.map(IpAddr::V6);
+        let own = [config.node.address].into_iter().chain(own);
         let mut daemon = Self {
-            node,
-            gateway,
             pool: Pool::new(&umem),
             umem,
             workers,
             clock,
             started: Instant::now(),
-            rib: Rib::new(fib),
+            rib: Rib::new(fib4, fib6),
+            nodes: NodeRoutes::new(own.collect()),
             ports: Ports::default(),
             fdb,
             bindings: Bindings::default(),
+            groups: Groups::default(),
+            flaps: Flaps::default(),
             netlink,
             mirror: None,
+            path_mtus: PathMtus::default(),
+            conflicts: Conflicts::default(),
             paths_read: 0,
+            flows_aged: 0,
             request_budget: 0,
+            recovers_at: 0,
             open_pinhole: None,
+            host: None,
+            host_ifindex: None,
+            host_plan: None,
             version: 1,
             dirty: false,
             config,
@@ -144,44 +197,65 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Attaches the uplink, the ports and the routes that the configuration names.
+    /// Attaches the uplink, the node's stack, the ports and the routes that the configuration names.
     pub(crate) fn configure(&mut self) -> Result<(), RunError> {
         let refused = |what: String| move |source| RunError::Refused { what, source };
         if let Some(uplink) = self.config.uplink.clone() {
             self.attach_uplink(&uplink)
                 .map_err(refused(format!("uplink {}", uplink.device)))?;
         }
+        if let Some(host) = self.config.host.clone() {
+            self.attach_host(&host)
+                .map_err(refused(format!("host port {}", host.device)))?;
+        }
         for spec in self.config.port.clone() {
             let what = format!("port {}", spec.name);
-            self.port_add(spec).map_err(refused(what))?;
+            self.port_add(spec).map(drop).map_err(refused(what))?;
         }
         for spec in self.config.route.clone() {
             let what = format!("route {}", spec.prefix);
             self.route_add(spec, Origin::Config)
                 .map_err(refused(what))?;
         }
+        // Now that the routes are there: what an earlier run has left for them stays.
+        self.update_host();
         Ok(())
     }
 
-    /// The gateway's address, and the pods' CIDRs, whose unknown addresses are asked for.
+    /// The gateway's addresses, and the pods' CIDRs, whose unknown addresses are asked for.
     fn own_routes(&mut self) -> Result<(), ApiError> {
-        let route = |key, origin| Route {
-            key,
-            origin,
-            target: None,
-        };
         for cidr in self.config.node.pod_cidrs.clone() {
-            if let IpNet::V4(cidr) = cidr {
-                self.rib
-                    .add(cidr, route(HopKey::Connected, Origin::Connected))
-                    .map_err(system)?;
-            }
+            let connected = Route::own(HopKey::Connected, Origin::Connected);
+            self.rib.add(cidr, connected).map_err(system)?;
         }
-        let gateway = route(HopKey::Gateway, Origin::Gateway);
-        self.rib
-            .add(Ipv4Net::from(self.gateway), gateway)
-            .map_err(system)?;
+        let gateway = self.config.gateway;
+        for address in [IpAddr::V4(gateway.address), IpAddr::V6(gateway.address6)] {
+            let own = Route::own(HopKey::Gateway, Origin::Gateway);
+            self.rib.add(IpNet::from(address), own).map_err(system)?;
+        }
         self.commit()
+    }
+
+    /// This node's addresses.
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let node = &self.config.node;
+        [Some(node.address), node.address6.map(IpAddr::V6)]
+            .into_iter()
+            .flatten()
+    }
+
+    /// This node's address of one family.
+    pub(super) fn own_address(&self, wanted: IpFamily) -> Option<IpAddr> {
+        self.own_addresses().find(|own| family(*own) == wanted)
+    }
+
+    /// The network says that the path to a remote node takes packets of up to `mtu` bytes, outer
+    /// headers included: believed for ten minutes, and only of a node that routes name.
+    pub(crate) fn note_path_mtu(&mut self, via: IpAddr, mtu: u32) {
+        if self.nodes.names(via) && self.path_mtus.note(via, mtu, self.clock.now()) {
+            log::info!("the path to {via} takes packets of up to {mtu} bytes");
+            self.touch();
+        }
     }
 
     /// Notes that the tables differ from what the workers have.
@@ -227,11 +301,14 @@ impl Daemon {
         let mut peers: Vec<_> = next_hops.iter().filter_map(|hop| hop.peer).collect();
         peers.sort_unstable();
         peers.dedup();
+        let to_host =
+            [IpFamily::V4, IpFamily::V6].map(|family| self.rib.slot(HopKey::Host(family)));
         let current = self.workers.current();
         Tables {
             version: self.version,
             mode: current.mode,
             gateway: current.gateway,
+            gateway6: current.gateway6,
             gateway_mac: current.gateway_mac,
             underlay: Underlay {
                 peers,
@@ -241,8 +318,12 @@ impl Daemon {
             domains: vec![Domain {
                 fdb: Arc::clone(&self.fdb),
                 members,
+                multicast: self.multicast(),
             }],
             next_hops,
+            flows: Arc::clone(&current.flows),
+            to_host,
+            policy: current.policy,
         }
     }
 
@@ -251,14 +332,38 @@ impl Daemon {
         self.clock
             .set(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX - 1));
         self.age_stations();
+        self.age_flows();
+        self.tend_groups();
         self.ask_again();
         self.recover_uplink();
+        self.recover_host();
+        if self.may_recover() {
+            self.recovers_at = self.clock.now().saturating_add(RECOVER_EVERY);
+        }
+        let nodes = &self.nodes;
+        if self
+            .path_mtus
+            .expire(self.clock.now(), |via| nodes.names(via))
+        {
+            self.touch();
+        }
         if self.clock.now().saturating_sub(self.paths_read) >= REREAD_PATHS {
             self.paths_read = self.clock.now();
             self.paths_changed();
+            self.restore_host();
         }
         self.refresh_underlay();
         self.commit_or_log("tables");
+    }
+
+    /// Once a second: forgets connections to services that have been idle for too long.
+    fn age_flows(&mut self) {
+        let now = self.clock.now();
+        let flows = &self.workers.current().flows;
+        if self.flows_aged != now && !flows.is_empty() {
+            flows.age(now);
+        }
+        self.flows_aged = now;
     }
 
     /// For changes that nobody waits for an answer to.
@@ -271,10 +376,19 @@ impl Daemon {
     /// Gives everything back to the kernel.
     pub(crate) fn shut_down(self) {
         let Self {
-            workers, mut pool, ..
+            workers,
+            mut pool,
+            host,
+            mut netlink,
+            ..
         } = self;
         for port in workers.stop() {
             port.close(&mut pool);
+        }
+        if let Some(host) = host
+            && let Err(error) = host.remove(&mut netlink)
+        {
+            log::error!("the host port's traces cannot all be removed: {error}");
         }
     }
 
@@ -292,5 +406,20 @@ impl Daemon {
             .filter(|record| record.slot.is_ok())
             .map(|record| record.frames)
             .sum()
+    }
+}
+
+fn flow_limits(config: &FlowsConfig) -> FlowLimits {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let tcp_idle = seconds(config.tcp_idle);
+    let tcp_transient = seconds(config.tcp_transient);
+    let usual = FlowLimits::default();
+    FlowLimits {
+        max: config.max,
+        tcp_idle,
+        tcp_half_closed: usual.tcp_half_closed.min(tcp_idle),
+        tcp_closing: tcp_transient,
+        tcp_opening: tcp_transient,
+        idle: seconds(config.idle),
     }
 }

@@ -1,14 +1,14 @@
 //! What workers and the kernel report: stations, addresses, misses, changes of the underlay.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use shunt_api::MacAddr;
 
 use super::daemon::Daemon;
-use super::pods::Binding;
+use super::flaps::Damped;
 use super::ports;
-use super::rib::{HopKey, Origin, Route};
+use super::rib::HopKey;
 use crate::config::Mode;
 use crate::netlink;
 use crate::street::Event;
@@ -22,6 +22,8 @@ impl Daemon {
                 Event::Station { mac, port } => self.station(mac, port),
                 Event::Binding { address, mac, port } => self.binding(address, mac, port),
                 Event::Miss { address } => self.miss(address),
+                Event::Conflict { address, mac, port } => self.conflict(address, mac, port),
+                Event::Membership { group, port, said } => self.membership(group, port, said),
                 Event::PortDead(port) => self.port_dead(port),
             }
         }
@@ -83,7 +85,26 @@ impl Daemon {
         if record.fdb_full.load(Ordering::Relaxed) && self.fdb.lookup(mac) != Some(port) {
             return;
         }
-        match self.fdb.learn(mac, port, self.clock.now()) {
+        let now = self.clock.now();
+        if let Some(from) = self.fdb.lookup(mac)
+            && from != port
+            && !self.fdb.is_static(mac)
+        {
+            match self.flaps.moves(mac, now) {
+                Damped::Moves => {}
+                Damped::Held => return,
+                Damped::HeldNow => {
+                    log::warn!(
+                        "station {mac} moves to and fro between {} and {}: it stays at the former \
+                         for a minute; give each pod a MAC address of its own",
+                        self.port_name(from),
+                        self.port_name(port)
+                    );
+                    return;
+                }
+            }
+        }
+        match self.fdb.learn(mac, port, now) {
             Learned::Known | Learned::Pinned(_) => return,
             Learned::Full => {
                 log::debug!("the MAC table has no room for {mac}");
@@ -98,11 +119,7 @@ impl Daemon {
                     self.port_name(from),
                     self.port_name(port)
                 );
-                for address in self.bindings.move_station(mac, from, port) {
-                    if let Err(error) = self.bind_route(address, port, Origin::Learned) {
-                        log::error!("{address}: {error}");
-                    }
-                }
+                self.move_station(mac, from, port);
             }
         }
         self.update_fdb_limits();
@@ -156,77 +173,21 @@ impl Daemon {
         }
     }
 
-    /// A pod said in ARP that `address` is at `mac`. Believed only of an address of this node's
-    /// pods that nobody else was given, by attachment or by a route.
-    fn binding(&mut self, address: Ipv4Addr, mac: MacAddr, port: PortId) {
-        if self
-            .ports
-            .by_id(port)
-            .is_none_or(|record| record.role != Role::Pod)
-        {
-            return;
-        }
-        let known = self.bindings.get(address).copied();
-        let new = match known {
-            None => {
-                let connected = |(_, route): (_, &Route)| route.origin == Origin::Connected;
-                if !self.rib.lookup(address).is_some_and(connected)
-                    || !self.bindings.may_learn(port)
-                {
-                    return;
-                }
-                Binding {
-                    port,
-                    mac: Some(mac),
-                    address_given: false,
-                    mac_given: false,
-                }
-            }
-            // What the attachment said stands, whoever says otherwise.
-            Some(old) if old.mac_given || (old.address_given && old.port != port) => return,
-            // A learned address moves, but not to a port that was given its own.
-            Some(old) if old.port != port && !self.bindings.may_learn(port) => return,
-            Some(old) => Binding {
-                port,
-                mac: Some(mac),
-                ..old
-            },
-        };
-        if known == Some(new) {
-            return;
-        }
-        self.bindings.insert(address, new);
-        let origin = if new.address_given {
-            Origin::Pod
-        } else {
-            Origin::Learned
-        };
-        let bound = self
-            .bind_route(address, port, origin)
-            .and_then(|()| self.commit());
-        if let Err(error) = bound {
-            log::error!("{address} is not learned: {error}");
-            if !new.address_given {
-                self.bindings.remove(address);
-            }
-        }
-    }
-
     /// A packet waits for the link-layer address of `address` or of the way there.
-    fn miss(&mut self, address: Ipv4Addr) {
+    fn miss(&mut self, address: IpAddr) {
         let Some(key) = self.rib.lookup(address).map(|(_, route)| route.key) else {
             return;
         };
         match key {
             HopKey::Connected | HopKey::Pod { .. } => self.ask_pod(address),
-            HopKey::Port(port) => {
+            HopKey::Port { port, .. } => {
                 let first = self.bindings.of(port).next();
                 if let Some(address) = first {
                     self.ask_pod(address);
                 }
             }
             HopKey::Node { via, .. } => self.ask_node(via),
-            HopKey::Gateway | HopKey::Blackhole => {}
+            HopKey::Host(_) | HopKey::Outside(_) | HopKey::Gateway | HopKey::Blackhole => {}
         }
     }
 
@@ -249,12 +210,31 @@ impl Daemon {
     }
 
     fn link_changed(&mut self, link: &netlink::Link) {
+        if self.host_ifindex == Some(link.index) {
+            self.node_end_changed(link);
+            return;
+        }
         let Some(record) = self.ports.by_ifindex_mut(link.index) else {
             return;
         };
         let now = (ports::mtu(link, record.max_mtu), link.mac, link.up);
         if now != (record.mtu, record.device_mac, record.up) {
+            let uplink_mtu = record.role == Role::Uplink && record.mtu != now.0;
             (record.mtu, record.device_mac, record.up) = now;
+            self.touch();
+            if uplink_mtu {
+                self.warn_of_small_mtu();
+                self.update_host();
+            }
+        }
+    }
+
+    /// Frames to the node's stack go to the MAC address of its end.
+    fn node_end_changed(&mut self, link: &netlink::Link) {
+        if let Some(host) = self.ports.by_name_mut(ports::HOST)
+            && host.spec.mac != link.mac
+        {
+            host.spec.mac = link.mac;
             self.touch();
         }
     }

@@ -1,21 +1,20 @@
 //! Which route a destination takes, and the routes around and inside it.
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use shunt_api::{ApiError, CoveredRoutes, ErrorCode, RouteInfo, RouteLookup};
 
 use super::daemon::Daemon;
 use super::error::refuse;
 use super::rib::{Rib, Route};
-use super::routes::v4;
 
 /// What was found, before it is described: that needs the whole daemon.
 #[derive(Debug)]
 struct Found {
-    prefix: Ipv4Net,
+    prefix: IpNet,
     /// From the longest, which is the one in use, to the shortest.
-    covering: Vec<(Ipv4Net, Route)>,
+    covering: Vec<(IpNet, Route)>,
     /// If asked for: the first routes inside, and how many more there are.
-    inside: Option<(Vec<(Ipv4Net, Route)>, u64)>,
+    inside: Option<(Vec<(IpNet, Route)>, u64)>,
 }
 
 impl Daemon {
@@ -26,13 +25,13 @@ impl Daemon {
         prefix: IpNet,
         covered: Option<u32>,
     ) -> Result<RouteLookup, ApiError> {
-        let found = find(&self.rib, v4(prefix)?, covered)?;
+        let found = find(&self.rib, prefix.trunc(), covered)?;
         Ok(found.describe(|prefix, route| self.describe(prefix, route)))
     }
 }
 
-fn find(rib: &Rib, prefix: Ipv4Net, limit: Option<u32>) -> Result<Found, ApiError> {
-    let owned = |(prefix, route): (Ipv4Net, &Route)| (prefix, route.clone());
+fn find(rib: &Rib, prefix: IpNet, limit: Option<u32>) -> Result<Found, ApiError> {
+    let owned = |(prefix, route): (IpNet, &Route)| (prefix, route.clone());
     let covering: Vec<_> = rib.covering(prefix).map(owned).collect();
     let inside = limit.map(|limit| {
         let mut all = rib.inside(prefix);
@@ -54,7 +53,7 @@ fn find(rib: &Rib, prefix: Ipv4Net, limit: Option<u32>) -> Result<Found, ApiErro
 }
 
 /// Says that there is no route, and where some are all the same.
-fn nothing(rib: &Rib, prefix: Ipv4Net) -> String {
+fn nothing(rib: &Rib, prefix: IpNet) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() {
         return format!("no route to {}: see shunt route list", prefix.addr());
     }
@@ -68,8 +67,8 @@ fn nothing(rib: &Rib, prefix: Ipv4Net) -> String {
 }
 
 impl Found {
-    fn describe(self, mut describe: impl FnMut(Ipv4Net, &Route) -> RouteInfo) -> RouteLookup {
-        let mut each = |routes: Vec<(Ipv4Net, Route)>| -> Vec<RouteInfo> {
+    fn describe(self, mut describe: impl FnMut(IpNet, &Route) -> RouteInfo) -> RouteLookup {
+        let mut each = |routes: Vec<(IpNet, Route)>| -> Vec<RouteInfo> {
             let routes = routes.iter();
             routes
                 .map(|(prefix, route)| describe(*prefix, route))
@@ -77,7 +76,7 @@ impl Found {
         };
         let mut covering = each(self.covering).into_iter();
         RouteLookup {
-            prefix: self.prefix.into(),
+            prefix: self.prefix,
             route: covering.next(),
             covering: covering.collect(),
             covered: self.inside.map(|(routes, more)| CoveredRoutes {
@@ -90,9 +89,7 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
-    use shunt_fib::{Fib4Config, Fib4Writer};
+    use shunt_fib::{Fib4Config, Fib4Writer, Fib6Config, Fib6Writer};
 
     use super::*;
     use crate::control::rib::{HopKey, Origin};
@@ -108,16 +105,21 @@ mod tests {
         ("10.244.2.0/24", Origin::Api),
     ];
 
-    fn net(text: &str) -> Ipv4Net {
+    fn net(text: &str) -> IpNet {
         text.parse().expect("a prefix")
     }
 
     fn rib() -> Rib {
-        let config = Fib4Config {
+        let v4 = Fib4Writer::new(Fib4Config {
             groups: 4,
             ..Fib4Config::default()
-        };
-        let mut rib = Rib::new(Fib4Writer::new(config).expect("a FIB"));
+        });
+        let v6 = Fib6Writer::new(Fib6Config {
+            groups: 16,
+            lines: 64,
+            ..Fib6Config::default()
+        });
+        let mut rib = Rib::new(v4.expect("a FIB"), v6.expect("a FIB"));
         for (prefix, origin) in ROUTES {
             let prefix = net(prefix);
             let key = match origin {
@@ -143,7 +145,7 @@ mod tests {
     fn ask(rib: &Rib, prefix: &str, covered: Option<u32>) -> Result<RouteLookup, ApiError> {
         let found = find(rib, net(prefix), covered)?;
         Ok(found.describe(|prefix, route| RouteInfo {
-            prefix: prefix.into(),
+            prefix,
             to: None,
             origin: route.origin.name().to_owned(),
             port: None,
@@ -166,7 +168,7 @@ mod tests {
         let route = reply.route.expect("a route");
         assert_eq!(
             (route.prefix, route.origin.as_str()),
-            (net("10.244.1.70/32").into(), "pod")
+            (net("10.244.1.70/32"), "pod")
         );
         assert_eq!(
             prefixes(&reply.covering),
@@ -184,7 +186,7 @@ mod tests {
         let rib = rib();
         // Half of it lies in the /26, which is therefore not its route.
         let reply = ask(&rib, "10.244.1.0/25", None).expect("found");
-        assert_eq!(reply.prefix, IpNet::from(net("10.244.1.0/25")));
+        assert_eq!(reply.prefix, net("10.244.1.0/25"));
         assert_eq!(prefixes(&reply.route), ["10.244.1.0/24"]);
         assert_eq!(prefixes(&reply.covering), ["10.244.0.0/16"]);
         let exact = ask(&rib, "10.244.1.64/26", None).expect("found");
@@ -265,12 +267,23 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_is_refused_like_other_routes() {
-        let prefix: IpNet = "fd00::1/128".parse().expect("a prefix");
-        let error = v4(prefix).expect_err("refused");
-        assert_eq!(error.code, ErrorCode::Invalid);
-        assert!(error.message.contains("fd00::1/128"), "{}", error.message);
-        let host_bits = v4("10.1.2.3/8".parse().expect("a prefix")).expect("IPv4");
-        assert_eq!(host_bits.addr(), Ipv4Addr::new(10, 0, 0, 0));
+    fn ipv6_is_looked_up_in_its_own_table() {
+        let mut rib = rib();
+        for prefix in ["fd00::/16", "fd00:1::/64", "fd00:1::7/128"] {
+            let route = Route::own(HopKey::Blackhole, Origin::Node);
+            rib.add(net(prefix), route).expect("added");
+        }
+        assert!(rib.install().refused.is_empty());
+        let reply = ask(&rib, "fd00:1::7/128", None).expect("found");
+        assert_eq!(prefixes(&reply.route), ["fd00:1::7/128"]);
+        assert_eq!(prefixes(&reply.covering), ["fd00:1::/64", "fd00::/16"]);
+        let reply = ask(&rib, "::/0", Some(9)).expect("found");
+        let covered = reply.covered.expect("asked for");
+        assert_eq!(
+            prefixes(&covered.routes),
+            ["fd00::/16", "fd00:1::/64", "fd00:1::7/128"]
+        );
+        let error = ask(&rib, "2001:db8::1/128", None).expect_err("no route");
+        assert!(error.message.contains("no route to 2001:db8::1:"));
     }
 }

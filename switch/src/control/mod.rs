@@ -1,18 +1,32 @@
 //! The control thread: one mio loop over the API's socket, the kernel's notices, the workers'
 //! events, signals and a timer. It alone writes tables.
 
+mod asking;
 mod attach;
+mod attachment;
+mod claims;
+mod conflicts;
 mod daemon;
 mod error;
+mod flaps;
+mod groups;
+mod guards;
+mod hops;
+mod host_port;
 mod learn;
 mod lookup;
+mod nodes;
+mod path_mtu;
+mod pinhole;
 mod pods;
 mod ports;
 mod report;
 mod rib;
 mod routes;
 mod server;
+mod too_big;
 mod underlay;
+mod uplink;
 mod workers;
 
 use std::io::ErrorKind;
@@ -21,12 +35,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use shunt_encap::IpFamily;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::config::{Config, check_capabilities};
 use crate::netlink::Monitor;
+use crate::sys::icmp::IcmpSocket;
 use daemon::Daemon;
 use server::Server;
 
@@ -35,7 +51,10 @@ pub use error::RunError;
 const SIGNALS: Token = Token(0);
 const WORKERS: Token = Token(1);
 const KERNEL: Token = Token(2);
-const SERVER: Token = Token(3);
+const ERRORS_V4: Token = Token(3);
+const ERRORS_V6: Token = Token(4);
+/// The first of the server's own.
+const SERVER: Token = Token(5);
 
 /// Between two turns of ageing, retries and the clock.
 const TICK: Duration = Duration::from_millis(200);
@@ -70,6 +89,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
         .register(&mut SourceFd(&fd), KERNEL, Interest::READABLE)
         .map_err(kernel("netlink"))?;
 
+    let icmp = errors(&config, poll.registry())?;
+
     let mut daemon = Daemon::new(config, &waker)?;
     let outcome = match daemon.configure() {
         Ok(()) => {
@@ -80,6 +101,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
                 &mut server,
                 &mut signals,
                 &mut monitor,
+                &icmp,
             )
         }
         Err(error) => Err(error),
@@ -88,12 +110,41 @@ pub fn run(config: Config) -> Result<(), RunError> {
     outcome
 }
 
+/// The sockets that hear of packets that did not fit on their way: they matter where there is a way.
+fn errors(config: &Config, registry: &Registry) -> Result<Vec<IcmpSocket>, RunError> {
+    let mut sockets = Vec::new();
+    if config.uplink.is_none() {
+        return Ok(sockets);
+    }
+    let v6 = config.node.address.is_ipv6() || config.node.address6.is_some();
+    let families = [
+        (config.node.address.is_ipv4(), IpFamily::V4, ERRORS_V4),
+        (v6, IpFamily::V6, ERRORS_V6),
+    ];
+    for (_, family, token) in families.into_iter().filter(|(wanted, ..)| *wanted) {
+        let opened = IcmpSocket::open(family).and_then(|socket| {
+            registry.register(
+                &mut SourceFd(&socket.as_raw_fd()),
+                token,
+                Interest::READABLE,
+            )?;
+            Ok(socket)
+        });
+        sockets.push(opened.map_err(|error| RunError::Kernel {
+            what: "raw ICMP socket",
+            why: error.to_string(),
+        })?);
+    }
+    Ok(sockets)
+}
+
 fn serve(
     daemon: &mut Daemon,
     poll: &mut Poll,
     server: &mut Server,
     signals: &mut Signals,
     monitor: &mut Monitor,
+    icmp: &[IcmpSocket],
 ) -> Result<(), RunError> {
     let mut events = Events::with_capacity(256);
     let mut notices = Vec::new();
@@ -125,6 +176,11 @@ fn serve(
                     }
                     Err(error) => log::error!("kernel notices: {error}"),
                 },
+                ERRORS_V4 | ERRORS_V6 => {
+                    for socket in icmp {
+                        daemon.too_big(socket);
+                    }
+                }
                 token => server.ready(token, poll.registry(), |request| daemon.answer(request)),
             }
         }

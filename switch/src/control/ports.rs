@@ -1,6 +1,5 @@
 //! The ports there are, and opening and closing them.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -13,13 +12,15 @@ use super::error::{refuse, system};
 use crate::config;
 use crate::netlink::Link;
 use crate::port::{Port, TapPort};
-use crate::tables::{DomainId, PortEntry, PortId, Role};
+use crate::tables::{DomainId, Guard, PortEntry, PortId, Role};
 
 /// Frames that a port may hold on their way out, beside those kept for reception.
 const TX_RESERVE: u32 = 128;
 
 /// The name of the uplink's port.
 pub(crate) const UPLINK: &str = "uplink";
+/// The name of the port to the node's stack.
+pub(crate) const HOST: &str = "host";
 
 /// A port and what it was attached with.
 pub(crate) struct Record {
@@ -36,6 +37,8 @@ pub(crate) struct Record {
     pub(crate) max_mtu: u16,
     pub(crate) xdp: String,
     pub(crate) partial_checksums: bool,
+    /// What may come from it.
+    pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) fdb_full: Arc<AtomicBool>,
     /// Stations learned behind it.
     pub(crate) stations: usize,
@@ -60,6 +63,7 @@ impl Record {
             mac: self.device_mac.filter(|_| self.role == Role::Uplink),
             partial_checksums: self.partial_checksums,
             fdb_full: Arc::clone(&self.fdb_full),
+            guard: self.guard.clone(),
         }
     }
 }
@@ -108,9 +112,16 @@ impl Ports {
     }
 
     pub(crate) fn uplink(&self) -> Option<&Record> {
-        self.records
-            .iter()
-            .find(|record| record.role == Role::Uplink)
+        self.by_role(Role::Uplink)
+    }
+
+    /// The port to the node's stack.
+    pub(crate) fn host(&self) -> Option<&Record> {
+        self.by_role(Role::Host)
+    }
+
+    fn by_role(&self, role: Role) -> Option<&Record> {
+        self.records.iter().find(|record| record.role == role)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -159,7 +170,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) xdp: config::XdpMode,
     pub(crate) ring: u32,
     pub(crate) rx_frames: u32,
-    /// The uplink's pinhole; `None` for a pod's port.
+    /// The uplink's pinhole; `None` for other ports.
     pub(crate) pinhole: Option<Pinhole>,
 }
 
@@ -275,7 +286,7 @@ pub(crate) fn check(
 ) -> Result<(), ApiError> {
     let name = &spec.name;
     faults(&format!("port `{name}`"), &config.check_port(spec))?;
-    if ports.by_name(name).is_some() {
+    if ports.by_name(name).is_some() || (name == HOST && config.host.is_some()) {
         return Err(refuse(
             ErrorCode::Exists,
             format!("port `{name}` exists already: remove it first (shunt port del {name})"),
@@ -322,13 +333,4 @@ pub(crate) fn faults(what: &str, faults: &[config::Fault]) -> Result<(), ApiErro
         ErrorCode::Invalid,
         format!("{what}: {}", list.join("; ")),
     ))
-}
-
-/// The IPv4 addresses of a port; [`check`] lets no others through.
-pub(crate) fn addresses(spec: &PortSpec) -> Vec<Ipv4Addr> {
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => Some(*v4),
-        IpAddr::V6(_) => None,
-    };
-    spec.addresses.iter().filter_map(v4).collect()
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use shunt_api::{
-    ApiError, FdbEntry, NeighbourEntry, PortInfo, PortRole, PortStats, Reply, Request, StatsReport,
-    StatusReport,
+    ApiError, FdbEntry, FlowEntry, NeighbourEntry, PortInfo, PortRole, PortStats, Reply, Request,
+    StatsReport, StatusReport,
 };
 
 use super::daemon::Daemon;
 use super::rib::Origin;
 use crate::config::Mode;
 use crate::stats::{DropReason, PortCounters};
-use crate::tables::{PortId, Role};
+use crate::tables::{FlowRow, FlowState, PortId, Role};
 use crate::worker::PortSnapshot;
 
 impl Daemon {
@@ -20,7 +20,7 @@ impl Daemon {
     pub(crate) fn answer(&mut self, request: Request) -> Reply {
         let done = |result: Result<(), ApiError>| result.map(|()| Reply::Done);
         let reply = match request {
-            Request::PortAdd(spec) => done(self.port_add(spec)),
+            Request::PortAdd(spec) => self.port_add(spec).map(Reply::Attached),
             Request::PortDel { name } => done(self.port_del(&name)),
             Request::PortList => Ok(Reply::Ports(self.port_list())),
             Request::RouteAdd(spec) => done(self.route_add(spec, Origin::Api)),
@@ -31,6 +31,7 @@ impl Daemon {
             }
             Request::FdbList => Ok(Reply::Fdb(self.fdb_list())),
             Request::NeighList => Ok(Reply::Neighbours(self.neigh_list())),
+            Request::FlowList => Ok(Reply::Flows(self.flow_list())),
             Request::Stats => self.stats().map(Reply::Stats),
             Request::Status => Ok(Reply::Status(self.status())),
         };
@@ -40,7 +41,7 @@ impl Daemon {
     fn port_list(&self) -> Vec<PortInfo> {
         let ports = self.ports.iter().map(|record| {
             let bound = match record.slot {
-                Ok(id) => self.bindings.of(id).map(IpAddr::V4).collect(),
+                Ok(id) => self.bindings.of(id).collect(),
                 Err(_) => record.spec.addresses.clone(),
             };
             let learned = self
@@ -52,6 +53,7 @@ impl Daemon {
                 role: match record.role {
                     Role::Pod => PortRole::Pod,
                     Role::Uplink => PortRole::Uplink,
+                    Role::Host => PortRole::Host,
                 },
                 kind: record.spec.kind,
                 device: record.spec.device.clone(),
@@ -59,12 +61,12 @@ impl Daemon {
                 xdp: record.xdp.clone(),
                 mtu: record.mtu.into(),
                 mac: match record.role {
-                    Role::Pod => record.spec.mac.or(learned),
+                    Role::Pod | Role::Host => record.spec.mac.or(learned),
                     Role::Uplink => record.device_mac,
                 },
                 addresses: match record.role {
                     Role::Pod => bound,
-                    Role::Uplink => vec![IpAddr::V4(self.node)],
+                    Role::Uplink | Role::Host => self.own_addresses().collect(),
                 },
                 state: match &record.slot {
                     Ok(_) if record.up => "up".to_owned(),
@@ -94,7 +96,7 @@ impl Daemon {
             .bindings
             .iter()
             .map(|(address, binding)| NeighbourEntry {
-                address: IpAddr::V4(*address),
+                address: *address,
                 mac: binding.mac,
                 port: self.port_name(binding.port),
                 state: match binding.mac {
@@ -108,7 +110,7 @@ impl Daemon {
         let unanswered = self.bindings.unanswered();
         for address in unanswered.filter(|a| self.bindings.get(*a).is_none()) {
             entries.push(NeighbourEntry {
-                address: IpAddr::V4(address),
+                address,
                 mac: None,
                 port: "-".to_owned(),
                 state: "incomplete".to_owned(),
@@ -119,7 +121,7 @@ impl Daemon {
             nodes.sort_unstable_by_key(|(address, _)| **address);
             entries.extend(nodes.into_iter().map(|(address, neighbour)| {
                 NeighbourEntry {
-                    address: IpAddr::V4(*address),
+                    address: *address,
                     mac: neighbour.mac.filter(|_| neighbour.usable()),
                     port: uplink.spec.name.clone(),
                     state: if neighbour.usable() {
@@ -132,6 +134,15 @@ impl Daemon {
             }));
         }
         entries
+    }
+
+    fn flow_list(&self) -> Vec<FlowEntry> {
+        let mut rows = self.workers.current().flows.list(self.clock.now());
+        rows.sort_unstable_by_key(|FlowRow { key, .. }| {
+            let ports = (key.source_port, key.destination_port);
+            (key.source, key.destination, key.protocol, ports)
+        });
+        rows.into_iter().map(flow_entry).collect()
     }
 
     fn stats(&self) -> Result<StatsReport, ApiError> {
@@ -147,6 +158,8 @@ impl Daemon {
             let worker = &snapshot.worker;
             report.generated += worker.generated;
             report.consumed += worker.consumed;
+            report.icmp_sent += worker.icmp_sent;
+            report.icmp_limited += worker.icmp_limited;
             report.in_flight += worker.held;
             to_links += worker.to_links;
             from_links += worker.from_links;
@@ -157,6 +170,7 @@ impl Daemon {
                 ports.insert(port.id, port_stats(self.port_name(port.id), port));
             }
         }
+        report.flows_refused = self.workers.current().flows.refused();
         // The depot last: a worker may have moved frames there since its copy.
         report.pool_free += self.umem.available() as u64;
         // Each copy balances, but they are not of the same moment. Frames that a worker took over
@@ -180,7 +194,9 @@ impl Daemon {
             .to_owned(),
             node: self.config.node.address,
             pod_cidrs: self.config.node.pod_cidrs.clone(),
-            gateway: self.config.gateway.address,
+            node6: self.config.node.address6.map(IpAddr::V6),
+            gateway: IpAddr::V4(self.config.gateway.address),
+            gateway6: IpAddr::V6(self.config.gateway.address6),
             gateway_mac: self.config.gateway.mac,
             vtep_mac: self.config.vxlan.vtep_mac,
             cores: self.config.workers.cores.clone(),
@@ -190,6 +206,25 @@ impl Daemon {
                 .map(|reason| (reason.name().to_owned(), reason.description().to_owned()))
                 .collect(),
         }
+    }
+}
+
+fn flow_entry(row: FlowRow) -> FlowEntry {
+    FlowEntry {
+        source: row.key.source,
+        source_port: row.key.source_port,
+        destination: row.key.destination,
+        destination_port: row.key.destination_port,
+        protocol: row.key.protocol,
+        state: match row.state {
+            FlowState::Opening => "opening",
+            FlowState::Established => "established",
+            FlowState::Closing => "closing",
+            FlowState::Other => "other",
+        }
+        .to_owned(),
+        idle: row.idle,
+        expires_in: row.expires_in,
     }
 }
 

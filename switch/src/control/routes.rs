@@ -1,29 +1,26 @@
-//! Routes, and the next hops they lead to.
+//! Routes come and go, and are shown.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Instant;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use shunt_api::{ApiError, Encap, ErrorCode, MacAddr, RouteInfo, RouteSpec, RouteTarget, vtep_mac};
-use shunt_encap::ethernet::ETHERTYPE_IPV4;
-use shunt_encap::{DscpPolicy, IpFamily, IpipParams, OuterHeader, VxlanParams};
 
 use super::daemon::Daemon;
 use super::error::{refuse, system};
+use super::hops::{too_small, travels};
+use super::nodes::gives_way;
 use super::ports::faults;
-use super::rib::{HopKey, Origin, Route};
-use super::underlay::Path;
-use crate::config::Dscp;
-use crate::tables::{Action, NextHop, PortId, Role};
+use super::rib::{HopKey, Origin, Route, family};
+use crate::tables::{Action, Role};
 
 impl Daemon {
     /// Installs or replaces a route.
     pub(super) fn route_add(&mut self, spec: RouteSpec, origin: Origin) -> Result<(), ApiError> {
-        let prefix = v4(spec.prefix)?;
+        let prefix = spec.prefix.trunc();
         faults(&format!("route {prefix}"), &self.config.check_route(&spec))?;
-        if let Some(old) = self.rib.get(&prefix)
-            && !matches!(old.origin, Origin::Config | Origin::Api)
-        {
+        let old = self.rib.get(&prefix).cloned();
+        if let Some(old) = old.as_ref().filter(|old| !gives_way(old)) {
             return Err(refuse(
                 ErrorCode::Exists,
                 format!(
@@ -33,19 +30,15 @@ impl Daemon {
             ));
         }
         let key = self.key(prefix, &spec.to)?;
-        let old = self.rib.get(&prefix).cloned();
-        self.rib
-            .add(
-                prefix,
-                Route {
-                    key,
-                    origin,
-                    target: Some(spec.to),
-                },
-            )
-            .map_err(system)?;
+        let route = Route {
+            key,
+            origin,
+            target: Some(spec.to),
+        };
+        self.rib.add(prefix, route).map_err(system)?;
         self.touch();
-        if let Err(error) = self.commit().and_then(|()| self.update_pinhole()) {
+        let changed = self.nodes.note(prefix, Some(key));
+        if let Err(error) = self.settle(&changed).and_then(|()| self.commit_routes()) {
             self.put_back(prefix, old);
             return Err(error);
         }
@@ -55,9 +48,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Removes a route.
+    /// Removes a route; one of the switch's own that it stood before comes back.
     pub(super) fn route_del(&mut self, prefix: IpNet) -> Result<(), ApiError> {
-        let prefix = v4(prefix)?;
+        let prefix = prefix.trunc();
         match self.rib.get(&prefix) {
             None => {
                 return Err(refuse(
@@ -65,30 +58,58 @@ impl Daemon {
                     format!("there is no route {prefix}: see shunt route list"),
                 ));
             }
-            Some(route) if !matches!(route.origin, Origin::Config | Origin::Api) => {
+            Some(route) if !route.is_users() => {
+                let remedy = match route.origin {
+                    Origin::Node => "it goes with the routes to that node, or with the host port",
+                    _ => "it goes with its port",
+                };
                 return Err(refuse(
                     ErrorCode::Invalid,
                     format!(
-                        "{prefix} is the switch's own ({}): it goes with its port",
+                        "{prefix} is the switch's own ({}): {remedy}",
                         route.origin.name()
                     ),
                 ));
             }
             Some(_) => {}
         }
-        self.rib.remove(prefix).map_err(system)?;
+        let changed = self.nodes.note(prefix, None);
+        self.withdraw(prefix)?;
+        self.settle(&changed)?;
+        self.commit_routes()
+    }
+
+    /// Takes a route away; see [`NodeRoutes::withdraw`](super::nodes::NodeRoutes::withdraw).
+    pub(super) fn withdraw(&mut self, prefix: IpNet) -> Result<Option<Route>, ApiError> {
         self.touch();
+        self.nodes.withdraw(&mut self.rib, prefix).map_err(system)
+    }
+
+    /// Makes the switch's own routes to nodes what they ought to be, at these prefixes.
+    pub(super) fn settle(&mut self, prefixes: &[IpNet]) -> Result<(), ApiError> {
+        if self.nodes.settle(&mut self.rib, prefixes).map_err(system)? {
+            self.touch();
+        }
+        Ok(())
+    }
+
+    /// Brings workers, the uplink's pinhole and the node's stack up to date.
+    fn commit_routes(&mut self) -> Result<(), ApiError> {
         self.commit()?;
-        self.update_pinhole()
+        self.update_pinhole()?;
+        self.update_host();
+        Ok(())
     }
 
     /// After a failed change: the route that stood before, or none.
-    fn put_back(&mut self, prefix: Ipv4Net, old: Option<Route>) {
+    fn put_back(&mut self, prefix: IpNet, old: Option<Route>) {
+        let key = old.as_ref().filter(|old| old.is_users()).map(|old| old.key);
+        let changed = self.nodes.note(prefix, key);
         let undone = match old {
-            Some(old) => self.rib.add(prefix, old),
-            None => self.rib.remove(prefix).map(drop),
+            Some(old) => self.rib.add(prefix, old).map_err(system),
+            None => self.rib.remove(prefix).map(drop).map_err(system),
         };
-        if let Err(error) = undone {
+        if let Err(error) = undone.and_then(|()| self.settle(&changed)) {
             log::error!("{prefix}: {error}");
         }
         self.touch();
@@ -109,7 +130,7 @@ impl Daemon {
     }
 
     /// Makes the kernel find the way to a remote node, if that is not known.
-    pub(super) fn ask_node(&mut self, via: Ipv4Addr) {
+    pub(super) fn ask_node(&mut self, via: IpAddr) {
         let Some(mirror) = &mut self.mirror else {
             return;
         };
@@ -120,146 +141,13 @@ impl Daemon {
 
     /// Asks for what has no link-layer address and for what has grown stale.
     pub(super) fn refresh_underlay(&mut self) {
-        let nodes: Vec<_> = self
-            .rib
-            .keys()
-            .flatten()
-            .filter_map(|key| match key {
-                HopKey::Node { via, .. } => Some(via),
-                _ => None,
-            })
-            .collect();
+        let nodes: Vec<_> = self.nodes.vias().collect();
         for via in nodes {
             self.ask_node(via);
         }
     }
 
-    /// Every slot's next hop, by slot.
-    pub(super) fn next_hops(&mut self) -> Vec<NextHop> {
-        let keys: Vec<_> = self.rib.keys().collect();
-        keys.into_iter()
-            .map(|key| key.map_or_else(|| NextHop::inert(Action::Gone), |key| self.next_hop(key)))
-            .collect()
-    }
-
-    fn next_hop(&mut self, key: HopKey) -> NextHop {
-        match key {
-            HopKey::Pod { port, address } => {
-                let mac = self.bindings.get(address).and_then(|binding| binding.mac);
-                self.deliver(port, mac)
-            }
-            HopKey::Port(port) => {
-                let learned = self
-                    .bindings
-                    .iter()
-                    .find(|(_, b)| b.port == port && b.mac.is_some());
-                let given = self.ports.by_id(port).and_then(|record| record.spec.mac);
-                let mac = given.or(learned.and_then(|(_, binding)| binding.mac));
-                self.deliver(port, mac)
-            }
-            HopKey::Node {
-                via,
-                encap,
-                vtep_mac,
-            } => self.node_hop(via, encap, vtep_mac),
-            HopKey::Connected => NextHop::inert(Action::Glean),
-            HopKey::Gateway => NextHop::inert(Action::Gateway),
-            HopKey::Blackhole => NextHop::inert(Action::Blackhole),
-        }
-    }
-
-    fn deliver(&self, port: PortId, mac: Option<MacAddr>) -> NextHop {
-        let (Some(record), Some(mac)) = (self.ports.by_id(port), mac) else {
-            return NextHop::inert(Action::Wait);
-        };
-        NextHop {
-            action: Action::Deliver,
-            port,
-            mtu: record.mtu,
-            remote: false,
-            peer: None,
-            header: OuterHeader::ethernet(self.config.gateway.mac.0, mac.0, ETHERTYPE_IPV4),
-        }
-    }
-
-    fn node_hop(&mut self, via: Ipv4Addr, encap: Encap, remote_vtep: MacAddr) -> NextHop {
-        let path = self.path(via);
-        let travels = travels(encap, path.is_none_or(|path| path.on_link));
-        let peer = (encap != Encap::Direct).then_some(via);
-        let waiting = NextHop {
-            remote: true,
-            peer,
-            ..NextHop::inert(Action::Wait)
-        };
-        let Some(path) = path.filter(|path| path.on_link || travels != Encap::Direct) else {
-            return waiting;
-        };
-        let mac = self
-            .mirror
-            .as_ref()
-            .and_then(|mirror| mirror.mac(path.first_hop));
-        let (Some(uplink), Some(mac)) = (self.ports.uplink(), mac) else {
-            return waiting;
-        };
-        let Ok(port) = uplink.slot else {
-            return waiting;
-        };
-        let (src_mac, dst_mac) = (uplink.device_mac.unwrap_or_default().0, mac.0);
-        let config = &self.config;
-        let header = match travels {
-            Encap::Vxlan => OuterHeader::vxlan(VxlanParams {
-                src_mac,
-                dst_mac,
-                src_ip: IpAddr::V4(self.node),
-                dst_ip: IpAddr::V4(via),
-                ttl: config.vxlan.ttl,
-                dst_port: config.vxlan.port,
-                vni: config.vxlan.vni,
-                inner_src_mac: config.vxlan.vtep_mac.0,
-                inner_dst_mac: remote_vtep.0,
-                inner: IpFamily::V4,
-                df: true,
-                dscp: dscp(config.vxlan.dscp),
-                udp_checksum: config.vxlan.udp_checksum,
-            }),
-            Encap::Ipip => OuterHeader::ipip(IpipParams {
-                src_mac,
-                dst_mac,
-                src_ip: IpAddr::V4(self.node),
-                dst_ip: IpAddr::V4(via),
-                ttl: config.ipip.ttl,
-                inner: IpFamily::V4,
-                df: true,
-                dscp: dscp(config.ipip.dscp),
-            }),
-            _ => Ok(OuterHeader::ethernet(src_mac, dst_mac, ETHERTYPE_IPV4)),
-        };
-        let header = match header {
-            Ok(header) => header,
-            Err(error) => {
-                log::error!("outer header to {via}: {error}");
-                return waiting;
-            }
-        };
-        let link_mtu = path
-            .mtu
-            .map_or(uplink.mtu, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
-        let overhead = header.overhead() as u16;
-        NextHop {
-            action: Action::Underlay,
-            port,
-            mtu: link_mtu.min(uplink.mtu).saturating_sub(overhead),
-            remote: true,
-            peer,
-            header,
-        }
-    }
-
-    fn path(&mut self, via: Ipv4Addr) -> Option<Path> {
-        self.mirror.as_mut()?.path(via, &mut self.netlink)
-    }
-
-    fn key(&self, prefix: Ipv4Net, target: &RouteTarget) -> Result<HopKey, ApiError> {
+    fn key(&self, prefix: IpNet, target: &RouteTarget) -> Result<HopKey, ApiError> {
         match target {
             RouteTarget::Blackhole => Ok(HopKey::Blackhole),
             RouteTarget::Port(name) => match self.ports.by_name(name) {
@@ -276,11 +164,14 @@ impl Daemon {
                             ),
                         ));
                     }
-                    Ok(HopKey::Port(id))
+                    Ok(HopKey::Port {
+                        port: id,
+                        family: family(prefix.addr()),
+                    })
                 }
                 Some(_) => Err(refuse(
                     ErrorCode::Invalid,
-                    format!("{prefix}: `{name}` is the uplink: give the remote node with --via"),
+                    format!("{prefix}: `{name}` is no pod's port: give the remote node with --via"),
                 )),
                 None => Err(refuse(
                     ErrorCode::NotFound,
@@ -292,44 +183,24 @@ impl Daemon {
                 encap,
                 vtep_mac: given,
             } => {
-                let IpAddr::V4(node) = *via else {
-                    return Err(no_ipv6(*via));
-                };
                 let vtep_mac = given.unwrap_or_else(|| vtep_mac(*via));
                 Ok(HopKey::Node {
-                    via: node,
+                    via: *via,
                     encap: *encap,
                     vtep_mac,
+                    inner: family(prefix.addr()),
                 })
             }
         }
     }
 
-    /// Opens or closes the uplink's pinhole as the routes need.
-    fn update_pinhole(&mut self) -> Result<(), ApiError> {
-        let Some((Ok(id), worker)) = self
-            .ports
-            .uplink()
-            .map(|uplink| (uplink.slot.clone(), uplink.worker))
-        else {
-            return Ok(());
-        };
-        let pinhole = self.pinhole();
-        if self.open_pinhole.as_ref() == Some(&pinhole) {
-            return Ok(());
-        }
-        self.workers
-            .set_pinhole(worker, id, pinhole.clone())?
-            .map_err(system)?;
-        self.open_pinhole = Some(pinhole);
-        Ok(())
-    }
-
     /// A route with its next hop, as it stands.
-    pub(super) fn describe(&mut self, prefix: Ipv4Net, route: &Route) -> RouteInfo {
+    pub(super) fn describe(&mut self, prefix: IpNet, route: &Route) -> RouteInfo {
         let hop = self.next_hop(route.key);
         let encap = match route.key {
-            HopKey::Pod { .. } | HopKey::Port(_) | HopKey::Connected => "local",
+            HopKey::Pod { .. } | HopKey::Port { .. } | HopKey::Connected => "local",
+            HopKey::Host(_) => "host",
+            HopKey::Outside(_) => "outside",
             HopKey::Gateway => "gateway",
             HopKey::Blackhole => "blackhole",
             HopKey::Node { via, encap, .. } => {
@@ -341,7 +212,10 @@ impl Daemon {
                 }
             }
         };
-        let resolved = matches!(hop.action, Action::Deliver | Action::Underlay);
+        let resolved = matches!(
+            hop.action,
+            Action::Deliver | Action::Underlay | Action::Node | Action::Outside
+        );
         let state = match (hop.action, route.key) {
             (Action::Wait, HopKey::Node { via, encap, .. }) => match self.path(via) {
                 None => format!("unreachable: the kernel has no route to {via} over the uplink"),
@@ -350,6 +224,11 @@ impl Daemon {
                 }
                 Some(_) => "incomplete".to_owned(),
             },
+            (Action::Gone, HopKey::Node { inner, .. }) if too_small(hop.mtu, inner) => format!(
+                "unreachable: the path takes packets of {} bytes, and IPv6 needs 1280: raise the \
+                 MTU of the uplink",
+                hop.mtu
+            ),
             (Action::Wait, _) => "incomplete".to_owned(),
             (Action::Gone, _) => "unreachable".to_owned(),
             _ => "reachable".to_owned(),
@@ -364,7 +243,7 @@ impl Daemon {
             })
             .flatten();
         RouteInfo {
-            prefix: prefix.into(),
+            prefix,
             to: route.target.clone(),
             origin: route.origin.name().to_owned(),
             port: resolved.then(|| self.port_name(hop.port)),
@@ -374,36 +253,4 @@ impl Daemon {
             state,
         }
     }
-}
-
-/// What travels to a node that is on-link or not.
-fn travels(encap: Encap, on_link: bool) -> Encap {
-    match encap {
-        Encap::CrossSubnetVxlan | Encap::CrossSubnetIpip if on_link => Encap::Direct,
-        Encap::CrossSubnetVxlan => Encap::Vxlan,
-        Encap::CrossSubnetIpip => Encap::Ipip,
-        plain => plain,
-    }
-}
-
-fn dscp(dscp: Dscp) -> DscpPolicy {
-    match dscp {
-        Dscp::Copy => DscpPolicy::Copy,
-        Dscp::Fixed(value) => DscpPolicy::Fixed(value),
-    }
-}
-
-/// The prefix with its host bits cleared; IPv6 is refused.
-pub(super) fn v4(prefix: IpNet) -> Result<Ipv4Net, ApiError> {
-    match prefix {
-        IpNet::V4(prefix) => Ok(prefix.trunc()),
-        IpNet::V6(_) => Err(no_ipv6(prefix)),
-    }
-}
-
-fn no_ipv6(what: impl std::fmt::Display) -> ApiError {
-    refuse(
-        ErrorCode::Invalid,
-        format!("{what}: IPv6 routes are not supported yet"),
-    )
 }

@@ -1,11 +1,11 @@
 //! The physical network: how remote nodes are reached, mirrored from the kernel's routes and
 //! neighbour table.
 //!
-//! The kernel owns the node's address, so it is the kernel that answers and asks by ARP there; what
-//! it does not know yet it is made to find out.
+//! The kernel owns the node's addresses, so it is the kernel that answers and asks by ARP and NDP
+//! there; what it does not know yet it is made to find out.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use shunt_api::MacAddr;
@@ -18,8 +18,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How the kernel would reach a remote node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Path {
-    /// The first hop: the node itself when it is on-link, a router otherwise.
-    pub(crate) first_hop: Ipv4Addr,
+    /// The first hop: the node itself when it is on-link, a router otherwise, maybe one with a
+    /// link-local address or one of the other family (RFC 8950).
+    pub(crate) first_hop: IpAddr,
     pub(crate) on_link: bool,
     /// The route's MTU in bytes, if it has one of its own.
     pub(crate) mtu: Option<u32>,
@@ -28,9 +29,9 @@ pub(crate) struct Path {
 /// What is known of the underlay.
 pub(crate) struct Mirror {
     ifindex: u32,
-    neighbours: HashMap<Ipv4Addr, Neighbour>,
-    paths: HashMap<Ipv4Addr, Option<Path>>,
-    asked: HashMap<Ipv4Addr, Instant>,
+    neighbours: HashMap<IpAddr, Neighbour>,
+    paths: HashMap<IpAddr, Option<Path>>,
+    asked: HashMap<IpAddr, Instant>,
 }
 
 impl Mirror {
@@ -62,21 +63,16 @@ impl Mirror {
 
     /// Takes over a neighbour's change; true if it is one of ours.
     pub(crate) fn note(&mut self, neighbour: Neighbour) -> bool {
-        let IpAddr::V4(address) = neighbour.address else {
-            return false;
-        };
-        if neighbour.ifindex != self.ifindex {
+        // The kernel lists the groups that it has sent to; they need no resolution.
+        if neighbour.ifindex != self.ifindex || neighbour.address.is_multicast() {
             return false;
         }
-        self.neighbours.insert(address, neighbour);
+        self.neighbours.insert(neighbour.address, neighbour);
         true
     }
 
     /// The kernel has forgotten a neighbour; true if it was one of ours.
     pub(crate) fn forget(&mut self, ifindex: u32, address: IpAddr) -> bool {
-        let IpAddr::V4(address) = address else {
-            return false;
-        };
         ifindex == self.ifindex && self.neighbours.remove(&address).is_some()
     }
 
@@ -86,11 +82,11 @@ impl Mirror {
     }
 
     /// How `node` is reached over the uplink; `None` if it is not.
-    pub(crate) fn path(&mut self, node: Ipv4Addr, netlink: &mut Netlink) -> Option<Path> {
+    pub(crate) fn path(&mut self, node: IpAddr, netlink: &mut Netlink) -> Option<Path> {
         if let Some(path) = self.paths.get(&node) {
             return *path;
         }
-        let path = match netlink.route_to(node.into()) {
+        let path = match netlink.route_to(node) {
             Ok(RouteAnswer::Via {
                 ifindex,
                 gateway,
@@ -102,12 +98,11 @@ impl Mirror {
                     on_link: true,
                     mtu,
                 }),
-                Some(IpAddr::V4(router)) => Some(Path {
+                Some(router) => Some(Path {
                     first_hop: router,
                     on_link: false,
                     mtu,
                 }),
-                Some(IpAddr::V6(_)) => None,
             },
             Ok(_) => None,
             // Not remembered: the next tick tries again.
@@ -121,14 +116,14 @@ impl Mirror {
     }
 
     /// The link-layer address of a first hop, if the kernel knows it.
-    pub(crate) fn mac(&self, first_hop: Ipv4Addr) -> Option<MacAddr> {
+    pub(crate) fn mac(&self, first_hop: IpAddr) -> Option<MacAddr> {
         let neighbour = self.neighbours.get(&first_hop)?;
         neighbour.mac.filter(|_| neighbour.usable())
     }
 
     /// Makes the kernel find a first hop's link-layer address, or confirm it when it has grown
     /// stale: the kernel does not see our traffic.
-    pub(crate) fn ask(&mut self, first_hop: Ipv4Addr, netlink: &mut Netlink, now: Instant) {
+    pub(crate) fn ask(&mut self, first_hop: IpAddr, netlink: &mut Netlink, now: Instant) {
         let unsettled = |n: &Neighbour| {
             matches!(
                 n.state,
@@ -146,13 +141,13 @@ impl Mirror {
             return;
         }
         self.asked.insert(first_hop, now);
-        if let Err(error) = netlink.resolve(self.ifindex, first_hop.into()) {
+        if let Err(error) = netlink.resolve(self.ifindex, first_hop) {
             log::debug!("the kernel does not resolve {first_hop}: {error}");
         }
     }
 
     /// All neighbours on the uplink.
-    pub(crate) fn neighbours(&self) -> impl Iterator<Item = (&Ipv4Addr, &Neighbour)> {
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = (&IpAddr, &Neighbour)> {
         self.neighbours.iter()
     }
 }

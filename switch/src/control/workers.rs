@@ -9,7 +9,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded}
 use crossbeam::queue::ArrayQueue;
 use mio::Waker;
 use shunt_afxdp::{Pinhole, Pool, Umem};
-use shunt_fib::{Fib4Writer, FibError};
+use shunt_fib::{Fib4Writer, Fib6Writer, FibError};
 
 use crate::port::Port;
 use crate::street::{Event, Events, LINK_CAPACITY, Link, PendingLimits};
@@ -71,7 +71,8 @@ impl Workers {
     /// Starts a thread per core, each pinned.
     pub(crate) fn start(
         setup: &WorkerSetup<'_>,
-        fib: &mut Fib4Writer,
+        fib4: &mut Fib4Writer,
+        fib6: &mut Fib6Writer,
         tables: Tables,
     ) -> Result<Self, WorkerError> {
         let tables = Arc::new(tables);
@@ -85,6 +86,7 @@ impl Workers {
             published: vec![Arc::clone(&tables)],
         };
         for (index, core) in setup.cores.iter().copied().enumerate() {
+            let no_reader = |error| WorkerError::Fib(index, error);
             let (commands, obeyed) = unbounded();
             let passed = Arc::new(AtomicU64::new(0));
             let events = Arc::new(ArrayQueue::new(EVENTS));
@@ -92,9 +94,8 @@ impl Workers {
                 index,
                 batch: setup.batch,
                 pool: Pool::new(setup.umem),
-                fib: fib
-                    .reader()
-                    .map_err(|error| WorkerError::Fib(index, error))?,
+                fib: fib4.reader().map_err(no_reader)?,
+                fib6: fib6.reader().map_err(no_reader)?,
                 tables: Arc::clone(&tables),
                 clock: Arc::clone(setup.clock),
                 pending: setup.pending,

@@ -7,6 +7,7 @@
 //! (`messages.rs`): only what is needed is decoded, so that a link or a neighbour is not lost
 //! because some other attribute of it is newer than the decoder.
 
+mod configure;
 mod links;
 mod messages;
 mod monitor;
@@ -24,6 +25,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
+pub use configure::{LinkChange, Peer, RTPROT_SHUNT, Route, Rule, TABLE_MAIN, VethEnd};
 pub use links::Link;
 use messages::Message;
 pub use monitor::{Event, Monitor};

@@ -34,9 +34,9 @@ pub enum Event {
         /// Its address.
         address: IpAddr,
     },
-    /// IPv4 routes were added or deleted.
+    /// Routes were added or deleted.
     RoutesChanged,
-    /// IPv4 addresses were added or deleted.
+    /// Addresses were added or deleted.
     AddressesChanged,
 }
 
@@ -117,6 +117,8 @@ fn subscribe() -> io::Result<Socket> {
         libc::RTNLGRP_NEIGH,
         libc::RTNLGRP_IPV4_ROUTE,
         libc::RTNLGRP_IPV4_IFADDR,
+        libc::RTNLGRP_IPV6_ROUTE,
+        libc::RTNLGRP_IPV6_IFADDR,
     ] {
         socket.add_membership(group)?;
     }
@@ -319,6 +321,19 @@ mod tests {
         netns.ip("addr del 10.1.0.2/24 dev d0");
         assert!(read(&mut monitor).contains(&Event::AddressesChanged));
         assert_eq!(read(&mut monitor), []);
+    }
+
+    #[test]
+    fn those_of_ipv6_are_told_too() {
+        let netns = TestNetns::new();
+        netns.link("d0", "");
+        netns.command("sysctl", &["-qw", "net.ipv6.conf.d0.disable_ipv6=0"]);
+        netns.ip("link set d0 up");
+        let mut monitor = netns.run(Monitor::open).unwrap();
+        netns.ip("addr add fd09::1/64 dev d0 nodad");
+        wait_for(&mut monitor, |e| *e == Event::AddressesChanged);
+        netns.ip("route add fd20::/64 via fd09::2");
+        wait_for(&mut monitor, |e| *e == Event::RoutesChanged);
     }
 
     #[test]

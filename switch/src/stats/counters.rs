@@ -60,6 +60,10 @@ pub struct WorkerCounters {
     pub generated: u64,
     /// Frames meant for the switch and dealt with.
     pub consumed: u64,
+    /// ICMP and ICMPv6 errors sent, which are among the generated.
+    pub icmp_sent: u64,
+    /// Packets that no error was sent for because of the limit.
+    pub icmp_limited: u64,
     /// Frames handed to other workers.
     pub to_links: u64,
     /// Frames taken over from other workers.

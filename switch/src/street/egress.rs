@@ -1,12 +1,14 @@
-//! Egress: frames get the headers of their next hop and go to their port.
+//! Egress: frames get the headers of their next hop and go to their port; those that go nowhere
+//! are answered where an answer is due.
 
-use shunt_afxdp::{Frame, Offload, Pool};
+use shunt_afxdp::Frame;
 use shunt_encap::ethernet::HEADER_LEN;
-use shunt_encap::{Checksum, Ipv4Packet, OuterHeader, OuterKind, flow_hash_v4};
 
-use super::{Context, Event, Street, Verdict, ipv4};
+use super::packet::{self, Routable};
+use super::rewrite::{Refused, complete_checksum, rewrite};
+use super::{Context, Event, Street, Verdict, fragment, icmp, multicast};
 use crate::stats::DropReason;
-use crate::tables::{Action, DomainId, NextHop, PortId};
+use crate::tables::{Action, DomainId, PortId};
 
 impl Street {
     /// Carries out the verdicts; the batch is empty afterwards.
@@ -23,6 +25,7 @@ impl Street {
                     }
                 }
                 Verdict::Flood(_) => complete_checksum(frame, context.pool),
+                Verdict::Gateway => *verdict = icmp::to_gateway(context, frame),
                 _ => {}
             }
         }
@@ -31,6 +34,7 @@ impl Street {
                 Verdict::Out(port) => context.send(port, frame),
                 // Those that could go have become `Out`.
                 Verdict::Via(index) => wait(context, frame, index),
+                Verdict::TooBig(index) => fragment::too_big(context, frame, index),
                 Verdict::Flood(domain) => flood(context, frame, domain),
                 Verdict::Answer => {
                     context.worker.consumed += 1;
@@ -41,9 +45,14 @@ impl Street {
                     context.worker.consumed += 1;
                     context.pool.free(frame);
                 }
-                Verdict::Drop(reason) => context.drop(frame, reason),
-                // `forward` has replaced every one.
-                Verdict::Route => context.drop(frame, DropReason::NextHopGone),
+                Verdict::Drop(reason) => {
+                    icmp::report(context, &frame, reason);
+                    context.drop(frame, reason);
+                }
+                // Replaced, every one, by `forward` and above.
+                Verdict::Route | Verdict::Gateway => {
+                    context.drop(frame, DropReason::NextHopGone);
+                }
             }
         }
     }
@@ -58,87 +67,20 @@ fn via(context: &Context<'_>, frame: &mut Frame, index: u16) -> Verdict {
     if matches!(hop.action, Action::Wait | Action::Glean) {
         return Verdict::Via(index);
     }
-    match rewrite(frame, context.pool, hop) {
+    match rewrite(frame, context.pool, hop, context.tables.policy.clamp_mss) {
         Ok(()) => Verdict::Out(hop.port),
-        Err(reason) => Verdict::Drop(reason),
+        Err(Refused::TooBig) => Verdict::TooBig(index),
+        Err(Refused::For(reason)) => Verdict::Drop(reason),
     }
 }
 
-/// Decrements TTL and pastes the next hop's headers.
-#[inline]
-fn rewrite(frame: &mut Frame, pool: &Pool, hop: &NextHop) -> Result<(), DropReason> {
-    complete_checksum(frame, pool);
-    let length = frame.len() - HEADER_LEN;
-    if length > usize::from(hop.mtu) {
-        return Err(DropReason::MtuExceeded);
-    }
-    let umem = pool.umem();
-    let data = frame.data_mut(umem);
-    let bytes = data
-        .get_mut(HEADER_LEN..)
-        .ok_or(DropReason::TruncatedFrame)?;
-    let hash = if hop.header.kind() == OuterKind::Vxlan {
-        flow_hash_v4(bytes)
-    } else {
-        0
-    };
-    let mut packet = Ipv4Packet::new_checked_head(bytes, length).map_err(ipv4::malformed)?;
-    packet.decrement_ttl().map_err(|_| DropReason::TtlExpired)?;
-    let tos = packet.tos();
-    let header = &hop.header;
-    if !frame.push_head(header.overhead()) {
-        return Err(DropReason::NoHeadroom);
-    }
-    let Some(front) = frame.data_mut(umem).get_mut(..header.len()) else {
-        return Err(DropReason::TruncatedFrame);
-    };
-    // `length` is at most the MTU, 16 bits; with DF set the identification may be constant
-    // (RFC 6864, 4.1).
-    header
-        .write(front, length as u16, tos, hash, 0)
-        .map_err(|_| DropReason::MtuExceeded)?;
-    if header.wants_udp_checksum() {
-        fill_outer_checksum(frame, pool, header);
-    }
-    Ok(())
-}
-
-/// The checksum of the outer UDP header, over all that follows it.
-fn fill_outer_checksum(frame: &mut Frame, pool: &Pool, header: &OuterHeader) {
-    let umem = pool.umem();
-    let mut inner = Checksum::new();
-    let mut skip = header.len();
-    for segment in frame.iter(umem) {
-        inner = inner.add(segment.get(skip..).unwrap_or_default());
-        skip = skip.saturating_sub(segment.len());
-    }
-    if let Some(front) = frame.data_mut(umem).get_mut(..header.len())
-        && let Err(error) = header.fill_udp_checksum(front, inner)
-    {
-        log::debug!("outer UDP checksum: {error}");
-    }
-}
-
-/// No port takes unfinished checksums: they are finished here, as `skb_checksum_help` does it
-/// (net/core/dev.c): the field already holds the pseudo-header's sum. A UDP checksum of zero is
-/// written as all ones, because zero says that there is none (RFC 768).
-#[inline]
-fn complete_checksum(frame: &mut Frame, pool: &Pool) {
-    let Some(csum) = frame.offload().csum else {
-        return;
-    };
-    frame.set_offload(Offload::default());
-    let umem = pool.umem();
-    let mut sum = Checksum::new();
-    let mut skip = usize::from(csum.start);
-    for segment in frame.iter(umem) {
-        sum = sum.add(segment.get(skip..).unwrap_or_default());
-        skip = skip.saturating_sub(segment.len());
-    }
-    let field = usize::from(csum.start) + usize::from(csum.offset);
-    if let Some(field) = frame.data_mut(umem).get_mut(field..field + 2) {
-        let checksum = sum.finish_at(usize::from(csum.offset));
-        field.copy_from_slice(&checksum.to_be_bytes());
+/// Sends a frame of the switch's own, whose IP packet starts 14 bytes in, by a next hop.
+pub(super) fn send_via(context: &mut Context<'_>, mut frame: Frame, index: u16) {
+    match via(context, &mut frame, index) {
+        Verdict::Out(port) => context.send(port, frame),
+        Verdict::Via(index) => wait(context, frame, index),
+        Verdict::Drop(reason) => context.drop(frame, reason),
+        _ => context.drop(frame, DropReason::MtuExceeded),
     }
 }
 
@@ -146,8 +88,10 @@ fn complete_checksum(frame: &mut Frame, pool: &Pool) {
 fn wait(context: &mut Context<'_>, frame: Frame, index: u16) {
     let hop = context.tables.next_hops.get(usize::from(index));
     let glean = hop.is_some_and(|hop| hop.action == Action::Glean);
-    let Some((_, destination)) = ipv4::addresses(frame.data(context.pool.umem())) else {
-        return context.drop(frame, DropReason::TruncatedFrame);
+    let destination = match packet::addresses(frame.data(context.pool.umem())) {
+        Some(Routable::V4 { destination, .. }) => std::net::Ipv4Addr::from(destination).into(),
+        Some(Routable::V6 { destination, .. }) => std::net::Ipv6Addr::from(destination).into(),
+        None => return context.drop(frame, DropReason::TruncatedFrame),
     };
     let pushed = context
         .pending
@@ -156,18 +100,26 @@ fn wait(context: &mut Context<'_>, frame: Frame, index: u16) {
         context.drop(frame, reason);
     }
     context.report(Event::Miss {
-        address: destination.into(),
+        address: destination,
     });
 }
 
-/// A copy to every port of the domain but the one it came from; the last gets the frame itself.
+/// A copy to every port that it is for but the one it came from; the first gets the frame itself.
 fn flood(context: &mut Context<'_>, frame: Frame, domain: DomainId) {
     let tables = context.tables;
     let came_from = context.port;
-    let domain = tables.domains.get(domain.index());
-    let members = domain.map_or(&[][..], |domain| domain.members.as_slice());
-    let mut targets = members.iter().copied().filter(|port| *port != came_from);
+    let ports = tables
+        .domains
+        .get(domain.index())
+        .map_or(&[][..], |domain| {
+            multicast::targets(domain, frame.data(context.pool.umem()))
+        });
+    let mut targets = ports.iter().copied().filter(|port| *port != came_from);
     let Some(first) = targets.next() else {
+        if multicast::is_report(frame.data(context.pool.umem())) {
+            context.worker.consumed += 1;
+            return context.pool.free(frame);
+        }
         return context.drop(frame, DropReason::NoFloodTarget);
     };
     for port in targets {

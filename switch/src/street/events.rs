@@ -1,6 +1,6 @@
 //! What a worker tells the control thread: bounded, never blocking.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
@@ -8,6 +8,17 @@ use mio::Waker;
 use shunt_api::MacAddr;
 
 use crate::tables::PortId;
+
+/// What was said about a multicast group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// I am a member.
+    Join,
+    /// I am no longer.
+    Leave,
+    /// Who is a member? Said by routers, which want all multicast.
+    Query,
+}
 
 /// Something only the control thread can deal with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +30,10 @@ pub enum Event {
         /// Where it was seen.
         port: PortId,
     },
-    /// A pod said in ARP which address is its.
+    /// A pod said in ARP or NDP which address is its.
     Binding {
         /// Its address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Its MAC address.
         mac: MacAddr,
         /// Where it was heard.
@@ -31,7 +42,25 @@ pub enum Event {
     /// A packet waits for the link-layer address of a host.
     Miss {
         /// The host.
-        address: Ipv4Addr,
+        address: IpAddr,
+    },
+    /// A pod asks for, or claims, an address that another one has.
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// The MAC address of the claimant.
+        mac: MacAddr,
+        /// Where it was heard.
+        port: PortId,
+    },
+    /// A pod has joined or left a multicast group, or a multicast router has asked (L2 mode).
+    Membership {
+        /// The group; for a query, the querier.
+        group: IpAddr,
+        /// Where it was heard.
+        port: PortId,
+        /// What was said.
+        said: Said,
     },
     /// The device behind a port is gone.
     PortDead(PortId),
@@ -55,6 +84,12 @@ impl Events {
             last: None,
             unsaid: false,
         }
+    }
+
+    /// Whether this was the last that was reported in this batch.
+    #[inline]
+    pub(super) fn is_last(&self, event: Event) -> bool {
+        self.last == Some(event)
     }
 
     /// Reports one; the same event twice in a row in one batch is one. False when there is no

@@ -1,9 +1,10 @@
 //! Forward: the FIB's answers become verdicts.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use shunt_fib::NextHopIndex;
 
+use super::lane::Lane;
 use super::{Context, Street, Verdict};
 use crate::stats::DropReason;
 use crate::tables::{Action, NextHop, Role, Tables};
@@ -11,42 +12,50 @@ use crate::tables::{Action, NextHop, Role, Tables};
 impl Street {
     /// Looks up all routed packets of the batch at once.
     pub(super) fn forward(&mut self, context: &Context<'_>) {
-        let count = self.routed.len();
-        if count == 0 {
-            return;
-        }
-        let from_uplink = context.entry.role == Role::Uplink;
-        if from_uplink {
-            self.addresses
-                .extend(self.routed.iter().map(|routed| routed.source));
-        }
-        let hops = &mut self.hops[..self.addresses.len()];
-        context.fib.lookup_batch(&self.addresses, hops);
-        let (hops, source_hops) = hops.split_at(count);
-        for (at, routed) in self.routed.iter().enumerate() {
-            let verdict = verdict(context.tables, hops[at]);
-            let verdict = if from_uplink {
-                let source_hop = source_hops[at];
-                match check_uplink(context.tables, routed.tunnel_source, source_hop, verdict) {
-                    Ok(()) => verdict,
-                    Err(reason) => Verdict::Drop(reason),
-                }
-            } else {
-                verdict
-            };
-            self.verdicts[usize::from(routed.index)] = verdict;
-        }
+        let Self { verdicts, v4, v6 } = self;
+        forward(context, v4, verdicts, |addresses, hops| {
+            context.fib.lookup_batch(addresses, hops);
+        });
+        forward(context, v6, verdicts, |addresses, hops| {
+            context.fib6.lookup_batch(addresses, hops);
+        });
     }
 }
 
 #[inline]
-fn hop(tables: &Tables, raw: u16) -> Option<(u16, &NextHop)> {
+fn forward<A: Copy>(
+    context: &Context<'_>,
+    lane: &mut Lane<A>,
+    verdicts: &mut [Verdict],
+    lookup: impl FnOnce(&[A], &mut [u16]),
+) {
+    if lane.is_empty() {
+        return;
+    }
+    let (tables, role) = (context.tables, context.entry.role);
+    let from_uplink = role == Role::Uplink;
+    let (routed, hops, source_hops) = lane.look_up(from_uplink, lookup);
+    for (at, routed) in routed.iter().enumerate() {
+        let mut verdict = verdict(tables, role, hops[at]);
+        if from_uplink
+            && let Some(tunnel_source) = routed.tunnel_source
+            && let Err(reason) = check_peer(tables, tunnel_source, source_hops[at])
+        {
+            verdict = Verdict::Drop(reason);
+        }
+        verdicts[usize::from(routed.index)] = verdict;
+    }
+}
+
+/// The next hop that the FIB names, and its index.
+#[inline]
+pub(super) fn hop(tables: &Tables, raw: u16) -> Option<(u16, &NextHop)> {
     let index = NextHopIndex::from_raw(raw)?.get();
     Some((index, tables.next_hops.get(usize::from(index))?))
 }
 
 #[inline]
-fn verdict(tables: &Tables, raw: u16) -> Verdict {
+fn verdict(tables: &Tables, role: Role, raw: u16) -> Verdict {
     let Some((index, hop)) = hop(tables, raw) else {
         return Verdict::Drop(if raw == 0 {
             DropReason::NoRoute
@@ -54,42 +63,36 @@ fn verdict(tables: &Tables, raw: u16) -> Verdict {
             DropReason::NextHopGone
         });
     };
-    match hop.action {
-        Action::Deliver | Action::Underlay | Action::Wait | Action::Glean => Verdict::Via(index),
-        Action::Gateway => Verdict::Drop(DropReason::GatewayNoService),
-        Action::Blackhole => Verdict::Drop(DropReason::BlackholeRoute),
-        Action::Gone => Verdict::Drop(DropReason::NextHopGone),
+    // From the underlay, packets go to this node and its pods only.
+    if hop.remote && role == Role::Uplink {
+        return Verdict::Drop(DropReason::TransitRefused);
+    }
+    match (hop.action, role) {
+        (Action::Deliver | Action::Underlay | Action::Wait | Action::Glean, _) => {
+            Verdict::Via(index)
+        }
+        (Action::Node | Action::Outside, Role::Host) => Verdict::Drop(DropReason::HostLoop),
+        (Action::Outside, Role::Uplink) => Verdict::Drop(DropReason::TransitRefused),
+        (Action::Node | Action::Outside, _) => Verdict::Via(index),
+        (Action::Gateway, Role::Uplink) => Verdict::Drop(DropReason::TransitRefused),
+        (Action::Gateway, _) => Verdict::Gateway,
+        (Action::Blackhole, _) => Verdict::Drop(DropReason::BlackholeRoute),
+        (Action::Gone, _) => Verdict::Drop(DropReason::NextHopGone),
     }
 }
 
-/// From the underlay, packets may only go to this node's pods; and a tunnel packet's inner source
-/// must be one that we would send to the same far end (strict reverse path).
+/// A tunnel packet's inner source must be one that we would send to the same far end (strict
+/// reverse path).
 #[inline]
-fn check_uplink(
-    tables: &Tables,
-    tunnel_source: Option<u32>,
-    source_hop: u16,
-    verdict: Verdict,
-) -> Result<(), DropReason> {
-    if let Some(tunnel_source) = tunnel_source {
-        let peer = hop(tables, source_hop).and_then(|(_, hop)| hop.peer);
-        let tunnel_source = Ipv4Addr::from(tunnel_source);
-        if peer != Some(tunnel_source) {
-            let known = tables.underlay.peers.binary_search(&tunnel_source).is_ok();
-            return Err(if known {
-                DropReason::InnerSourceMismatch
-            } else {
-                DropReason::UnknownPeer
-            });
-        }
+fn check_peer(tables: &Tables, tunnel_source: IpAddr, source_hop: u16) -> Result<(), DropReason> {
+    let peer = hop(tables, source_hop).and_then(|(_, hop)| hop.peer);
+    if peer == Some(tunnel_source) {
+        return Ok(());
     }
-    if let Verdict::Via(index) = verdict
-        && tables
-            .next_hops
-            .get(usize::from(index))
-            .is_some_and(|hop| hop.remote)
-    {
-        return Err(DropReason::TransitRefused);
-    }
-    Ok(())
+    let known = tables.underlay.peers.binary_search(&tunnel_source).is_ok();
+    Err(if known {
+        DropReason::InnerSourceMismatch
+    } else {
+        DropReason::UnknownPeer
+    })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 use shunt_afxdp::Frame;
+use shunt_api::RateLimit;
 
 use crate::stats::DropReason;
 use crate::tables::{PortId, Tables};
@@ -13,6 +14,14 @@ pub type Link = Arc<ArrayQueue<(PortId, Frame)>>;
 
 /// How many frames a link holds.
 pub const LINK_CAPACITY: usize = 4096;
+
+/// How long a frame may wait for a port whose rate is limited, in milliseconds, if all are full
+/// size.
+const QUEUE_MS: u64 = 50;
+/// Bytes of a full-size Ethernet frame.
+const FULL_FRAME: u64 = 1514;
+/// A connection needs some frames of room however slow the port is.
+const MIN_LIMITED_QUEUE: usize = 32;
 
 /// Where an outgoing port is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +36,8 @@ pub struct Outbox {
     worker: usize,
     places: Vec<Place>,
     queues: Vec<Vec<Frame>>,
+    /// By port whose rate is limited, how many frames wait at most.
+    limits: Vec<Option<usize>>,
     /// Ports with frames in their queue.
     busy: Vec<PortId>,
     capacity: usize,
@@ -42,6 +53,7 @@ impl Outbox {
             worker,
             places: Vec::new(),
             queues: Vec::new(),
+            limits: Vec::new(),
             busy: Vec::new(),
             capacity,
             links,
@@ -62,7 +74,24 @@ impl Outbox {
         while self.queues.len() < ports {
             self.queues.push(Vec::with_capacity(self.capacity));
         }
+        let ports = self.queues.len().max(self.limits.len());
+        self.limits.resize(ports, None);
         self.busy.reserve(ports);
+    }
+
+    /// Says how fast a port of this worker's may take frames: its queue is no longer than that
+    /// rate empties in a moment.
+    pub(crate) fn limit(&mut self, port: PortId, rate: Option<RateLimit>) {
+        if self.limits.len() <= port.index() {
+            self.limits.resize(port.index() + 1, None);
+        }
+        self.limits[port.index()] = rate.map(|rate| {
+            let frames = rate.rate / 8 * QUEUE_MS / 1000 / FULL_FRAME;
+            usize::try_from(frames)
+                .unwrap_or(usize::MAX)
+                .max(MIN_LIMITED_QUEUE)
+                .min(self.capacity)
+        });
     }
 
     /// Queues `frame` for `port`; a frame that cannot be queued comes back with the reason.
@@ -71,6 +100,11 @@ impl Outbox {
         match self.places.get(port.index()) {
             Some(Place::Here) => {
                 let queue = &mut self.queues[port.index()];
+                if let Some(limit) = self.limits[port.index()]
+                    && queue.len() >= limit
+                {
+                    return Err((frame, DropReason::RateLimit));
+                }
                 if queue.len() == self.capacity {
                     return Err((frame, DropReason::TxQueueFull));
                 }
@@ -146,8 +180,7 @@ mod tests {
     use shunt_afxdp::{Pool, Umem, UmemConfig};
     use std::sync::atomic::AtomicBool;
 
-    use crate::config::Mode;
-    use crate::tables::{DomainId, PortEntry, Role, Underlay};
+    use crate::tables::{DomainId, PortEntry, Role};
 
     fn tables(owners: &[Option<usize>]) -> Tables {
         let entry = |worker| PortEntry {
@@ -158,22 +191,12 @@ mod tests {
             mac: None,
             partial_checksums: false,
             fdb_full: Arc::new(AtomicBool::new(false)),
+            guard: None,
         };
         Tables {
             version: 1,
-            mode: Mode::L3,
-            gateway: [169, 254, 1, 1].into(),
-            gateway_mac: shunt_api::MacAddr([0xee; 6]),
-            underlay: Underlay {
-                address: [192, 168, 0, 1].into(),
-                vni: 1,
-                vxlan_port: 8472,
-                vtep_mac: shunt_api::MacAddr::default(),
-                peers: Vec::new(),
-            },
             ports: owners.iter().map(|owner| owner.map(entry)).collect(),
-            domains: Vec::new(),
-            next_hops: Vec::new(),
+            ..Tables::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! Frames that wait for a link-layer address: few, and not for long.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use shunt_afxdp::Frame;
@@ -21,7 +22,7 @@ pub struct PendingLimits {
 struct Waiting {
     frame: Frame,
     port: PortId,
-    destination: u32,
+    destination: IpAddr,
     hop: u16,
     deadline: Instant,
 }
@@ -48,7 +49,7 @@ impl Pending {
         frame: Frame,
         port: PortId,
         hop: u16,
-        destination: u32,
+        destination: IpAddr,
         glean: bool,
     ) -> Result<(), (Frame, DropReason)> {
         let same = self
@@ -80,17 +81,15 @@ impl Pending {
         self.waiting.len()
     }
 
-    /// Takes out the frames whose time is over.
-    pub(crate) fn expire(&mut self, now: Instant, mut each: impl FnMut(PortId, Frame)) {
-        let mut index = 0;
-        while index < self.waiting.len() {
-            if self.waiting[index].deadline <= now {
-                let gone = self.waiting.remove(index);
-                each(gone.port, gone.frame);
-            } else {
-                index += 1;
-            }
-        }
+    /// Takes out, up to `limit`, frames that one port received and whose time is over. Returns that
+    /// port.
+    pub(crate) fn take_expired(
+        &mut self,
+        batch: &mut Vec<Frame>,
+        limit: usize,
+        now: Instant,
+    ) -> Option<PortId> {
+        self.take(batch, limit, |waiting| waiting.deadline <= now)
     }
 
     /// Takes out everything.
@@ -106,13 +105,22 @@ impl Pending {
         &mut self,
         batch: &mut Vec<Frame>,
         limit: usize,
-        mut ready: impl FnMut(u32) -> bool,
+        mut ready: impl FnMut(IpAddr) -> bool,
+    ) -> Option<PortId> {
+        self.take(batch, limit, |waiting| ready(waiting.destination))
+    }
+
+    fn take(
+        &mut self,
+        batch: &mut Vec<Frame>,
+        limit: usize,
+        mut wanted: impl FnMut(&Waiting) -> bool,
     ) -> Option<PortId> {
         let mut port = None;
         let mut index = 0;
         while index < self.waiting.len() && batch.len() < limit {
             let waiting = &self.waiting[index];
-            if port.is_none_or(|port| port == waiting.port) && ready(waiting.destination) {
+            if port.is_none_or(|port| port == waiting.port) && wanted(waiting) {
                 port = Some(waiting.port);
                 batch.push(self.waiting.remove(index).frame);
             } else {

@@ -1,8 +1,9 @@
-//! What only system calls without a safe wrapper can do: TAP devices and interface ioctls. With
+//! What only system calls without a safe wrapper can do: TAP devices, raw ICMP sockets and interface ioctls. With
 //! `shunt-afxdp` the only place of `unsafe`; threads in other network namespaces live here too.
 
 #![allow(unsafe_code)]
 
+pub mod icmp;
 pub mod interface;
 pub mod netns;
 pub mod tap;

@@ -117,6 +117,12 @@ impl Fdb {
         self.find(key(mac)).map(|(_, entry)| PortId(entry as u16))
     }
 
+    /// Whether `mac` is pinned to a port.
+    pub fn is_static(&self, mac: MacAddr) -> bool {
+        self.find(key(mac))
+            .is_some_and(|(index, _)| self.seen[index].load(Ordering::Relaxed) == STATIC)
+    }
+
     /// Marks `mac` as seen at second `now` and tells behind which port it is known.
     #[inline]
     pub fn refresh(&self, mac: MacAddr, now: u32) -> Option<PortId> {

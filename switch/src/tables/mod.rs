@@ -5,10 +5,13 @@
 //! and frees the old one after every worker has passed.
 
 mod fdb;
+mod flows;
+mod guard;
 mod ids;
+mod multicast;
 mod next_hop;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -17,8 +20,14 @@ use shunt_api::MacAddr;
 use crate::config::Mode;
 
 pub use fdb::{Fdb, FdbRow, Learned};
+pub use flows::{FlowKey, FlowLimits, FlowRow, FlowState, FlowTable, Recorded};
+pub use guard::Guard;
 pub use ids::{DomainId, PortId};
+pub use multicast::Multicast;
 pub use next_hop::{Action, NextHop};
+
+/// Room behind the kernel's own headroom for outer headers, in bytes: VXLAN over IPv6 needs 70.
+pub(crate) const HEADROOM: u32 = 128;
 
 /// Seconds since the daemon started, coarse, kept by the control thread.
 #[derive(Debug, Default)]
@@ -44,6 +53,8 @@ pub enum Role {
     Pod,
     /// The physical network's.
     Uplink,
+    /// The node's own stack.
+    Host,
 }
 
 /// A port, as the street sees it.
@@ -64,6 +75,8 @@ pub struct PortEntry {
     pub partial_checksums: bool,
     /// Set while the MAC table takes no new station from it.
     pub fdb_full: Arc<AtomicBool>,
+    /// What may come from it; `None` for everything.
+    pub guard: Option<Arc<Guard>>,
 }
 
 impl PortEntry {
@@ -77,6 +90,7 @@ impl PortEntry {
             mac: None,
             partial_checksums: false,
             fdb_full: Arc::default(),
+            guard: None,
         }
     }
 }
@@ -88,21 +102,27 @@ pub struct Domain {
     pub fdb: Arc<Fdb>,
     /// The ports to flood to.
     pub members: Vec<PortId>,
+    /// Who listens to which multicast group, if that is watched.
+    pub multicast: Option<Multicast>,
 }
 
 /// This node, on the underlay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Underlay {
-    /// This node's address.
-    pub address: Ipv4Addr,
+    /// This node's IPv4 address.
+    pub address: Option<Ipv4Addr>,
+    /// This node's IPv6 address.
+    pub address6: Option<Ipv6Addr>,
     /// The VXLAN network identifier, 24 bits.
     pub vni: u32,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
     /// This node's VTEP MAC.
     pub vtep_mac: MacAddr,
+    /// Another that it answers to: the one that other nodes make of its IPv6 address.
+    pub vtep_mac6: Option<MacAddr>,
     /// The remote nodes that routes name, sorted.
-    pub peers: Vec<Ipv4Addr>,
+    pub peers: Vec<IpAddr>,
 }
 
 /// A snapshot.
@@ -112,8 +132,10 @@ pub struct Tables {
     pub version: u64,
     /// How pods are joined.
     pub mode: Mode,
-    /// The gateway's address.
+    /// The gateway's IPv4 address.
     pub gateway: Ipv4Addr,
+    /// The gateway's IPv6 address, link-local.
+    pub gateway6: Ipv6Addr,
     /// The gateway's MAC, the same on all nodes.
     pub gateway_mac: MacAddr,
     /// This node on the underlay.
@@ -124,6 +146,56 @@ pub struct Tables {
     pub domains: Vec<Domain>,
     /// By the FIB's values.
     pub next_hops: Vec<NextHop>,
+    /// Connections to services; read and written in place.
+    pub flows: Arc<FlowTable>,
+    /// The next hops of IPv4 and IPv6 to the node's stack, while it is joined.
+    pub to_host: [Option<u16>; 2],
+    /// What the worker does beside forwarding.
+    pub policy: Policy,
+}
+
+/// What the configuration says that all ports share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether packets to unknown destinations are answered with destination unreachable.
+    pub unreachable: bool,
+    /// ICMP errors that the packets of one port cause in a second at most.
+    pub icmp_rate: u32,
+    /// Whether the maximum segment size of TCP connections is lowered to what the path takes.
+    pub clamp_mss: bool,
+    /// Frames that a port may cause to be flooded in a second.
+    pub storm_limit: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            unreachable: true,
+            icmp_rate: 1000,
+            clamp_mss: false,
+            storm_limit: 10_000,
+        }
+    }
+}
+
+/// Nothing yet: no ports, no routes, the default gateways.
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            mode: Mode::L3,
+            gateway: Ipv4Addr::new(169, 254, 1, 1),
+            gateway6: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
+            gateway_mac: MacAddr([0xee; 6]),
+            underlay: Underlay::default(),
+            ports: Vec::new(),
+            domains: Vec::new(),
+            next_hops: Vec::new(),
+            flows: Arc::new(FlowTable::new(FlowLimits::default())),
+            to_host: [None; 2],
+            policy: Policy::default(),
+        }
+    }
 }
 
 impl Tables {

@@ -1,6 +1,6 @@
 //! Next hops: everything egress needs, made ready when the route is.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use shunt_encap::tunnel::OuterHeader;
 
@@ -19,7 +19,7 @@ pub struct NextHop {
     pub remote: bool,
     /// The remote node, if packets from it may come through a tunnel: the strict reverse-path
     /// check of decapsulation compares with it.
-    pub peer: Option<Ipv4Addr>,
+    pub peer: Option<IpAddr>,
     /// The headers in front of the IP packet.
     pub header: OuterHeader,
 }
@@ -31,6 +31,10 @@ pub enum Action {
     Deliver,
     /// Paste the header and send into the underlay.
     Underlay,
+    /// One of this node's own addresses: paste the header and send to the node's stack.
+    Node,
+    /// Neither a pod nor a node: paste the header and send to the node's stack, which routes on.
+    Outside,
     /// The link-layer address is not known yet: frames wait, bounded.
     Wait,
     /// The destination is on a connected subnet: ask for it, frames wait meanwhile.

@@ -4,10 +4,20 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 use shunt_afxdp::Pinhole;
+use shunt_api::RateLimit;
 
 use crate::port::Port;
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::tables::{PortId, Tables};
+
+/// How much may pass a port; `None` for no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// To the pod.
+    pub ingress: Option<RateLimit>,
+    /// From the pod.
+    pub egress: Option<RateLimit>,
+}
 
 /// A command.
 pub enum Command {
@@ -19,6 +29,8 @@ pub enum Command {
         id: PortId,
         /// The port.
         port: Box<Port>,
+        /// How much may pass.
+        limits: Limits,
     },
     /// Give this port back.
     RemovePort {

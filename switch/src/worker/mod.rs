@@ -1,24 +1,26 @@
 //! A worker: one pinned thread that polls its ports and carries their frames down the street.
 
+mod bucket;
 mod command;
+mod owned;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam::channel::Receiver;
 use shunt_afxdp::{Frame, Pool};
-use shunt_fib::{Fib4Reader, NextHopIndex};
+use shunt_fib::{Fib4Reader, Fib6Reader, NextHopIndex};
 
-pub use command::{Command, PortSnapshot, WorkerSnapshot};
+pub use command::{Command, Limits, PortSnapshot, WorkerSnapshot};
+use owned::Owned;
 
 use crate::port::Port;
 use crate::stats::{DropReason, PortCounters, WorkerCounters};
-use crate::street::{Context, Event, Events, Link, Outbox, Pending, PendingLimits, Street};
+use crate::street::{Budget, Context, Event, Events, Link, Outbox, Pending, PendingLimits, Street};
 use crate::tables::{Action, Clock, PortEntry, PortId, Tables};
 
-/// Requests to the switch itself (ARP) that a port may make in a second.
-const SLOW_PER_SECOND: u32 = 1000;
 /// Frames that wait in a port's transmit queue at most.
 const TX_QUEUE: usize = 512;
 /// Rounds without a frame after which the thread offers its core to others.
@@ -32,8 +34,10 @@ pub struct WorkerParts {
     pub batch: usize,
     /// Its share of the frames.
     pub pool: Pool,
-    /// Its view of the FIB.
+    /// Its view of the FIB of IPv4.
     pub fib: Fib4Reader,
+    /// Its view of the FIB of IPv6.
+    pub fib6: Fib6Reader,
     /// The first snapshot.
     pub tables: Arc<Tables>,
     /// The second.
@@ -50,14 +54,6 @@ pub struct WorkerParts {
     pub passed: Arc<AtomicU64>,
 }
 
-struct Owned {
-    port: Port,
-    counters: PortCounters,
-    slow_second: u32,
-    slow_budget: u32,
-    said_dead: bool,
-}
-
 /// One worker.
 pub struct Worker {
     batch: Vec<Frame>,
@@ -65,6 +61,7 @@ pub struct Worker {
     resumed: Vec<Frame>,
     pool: Pool,
     fib: Fib4Reader,
+    fib6: Fib6Reader,
     tables: Arc<Tables>,
     clock: Arc<Clock>,
     link: Link,
@@ -79,6 +76,15 @@ pub struct Worker {
     out: Outbox,
     events: Events,
     counters: WorkerCounters,
+    /// Where rates are measured from.
+    epoch: Instant,
+    /// Frames between a queue and a port whose rate is limited.
+    scratch: Vec<Frame>,
+}
+
+/// Nanoseconds since `epoch`.
+fn nanoseconds(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Worker {
@@ -94,6 +100,7 @@ impl Worker {
             resumed: Vec::with_capacity(parts.batch),
             pool: parts.pool,
             fib: parts.fib,
+            fib6: parts.fib6,
             tables: parts.tables,
             clock: parts.clock,
             link,
@@ -106,6 +113,8 @@ impl Worker {
             out,
             events: parts.events,
             counters: WorkerCounters::default(),
+            epoch: Instant::now(),
+            scratch: Vec::with_capacity(TX_QUEUE),
         }
     }
 
@@ -130,6 +139,7 @@ impl Worker {
     /// One round over all ports; true when a frame moved.
     pub fn turn(&mut self) -> bool {
         self.fib.quiescent();
+        self.fib6.quiescent();
         let mut moved = self.take_links();
         for index in 0..self.order.len() {
             moved |= self.serve(self.order[index]);
@@ -147,7 +157,7 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Tables(tables) => self.follow(tables),
-                Command::AddPort { id, port } => self.add(id, *port),
+                Command::AddPort { id, port, limits } => self.add(id, *port, limits),
                 Command::RemovePort { id, reply } => {
                     // Without a listener the port is closed by its own drop.
                     let _ = reply.send(self.remove(id));
@@ -184,17 +194,12 @@ impl Worker {
         self.resume();
     }
 
-    fn add(&mut self, id: PortId, port: Port) {
+    fn add(&mut self, id: PortId, port: Port, limits: Limits) {
         while self.ports.len() <= id.index() {
             self.ports.push(None);
         }
-        self.ports[id.index()] = Some(Owned {
-            port,
-            counters: PortCounters::default(),
-            slow_second: 0,
-            slow_budget: SLOW_PER_SECOND,
-            said_dead: false,
-        });
+        self.out.limit(id, limits.ingress);
+        self.ports[id.index()] = Some(Owned::new(port, limits));
         self.order.push(id);
         self.order.sort_unstable();
     }
@@ -229,10 +234,13 @@ impl Worker {
         let Some(Some(owned)) = self.ports.get_mut(id.index()) else {
             return false;
         };
-        let Some(entry) = self.tables.port(id) else {
+        if self.tables.port(id).is_none() {
             return false;
-        };
+        }
         owned.port.complete(&mut self.pool);
+        if !owned.may_send(|| nanoseconds(self.epoch)) {
+            return false;
+        }
         let received = owned
             .port
             .rx(&mut self.pool, &mut self.batch, self.batch_size);
@@ -242,35 +250,70 @@ impl Worker {
             }
             return false;
         }
+        let bytes = self.batch.iter().map(Frame::len).sum::<usize>() as u64;
         owned.counters.rx_packets += received as u64;
-        owned.counters.rx_bytes += self.batch.iter().map(Frame::len).sum::<usize>() as u64;
+        owned.counters.rx_bytes += bytes;
+        owned.has_sent(bytes);
+        let mut batch = std::mem::take(&mut self.batch);
+        self.walk(id, &mut batch, Street::run);
+        self.batch = batch;
+        true
+    }
+
+    /// Sends a batch of one port's frames down the street, from where `stages` begins.
+    #[inline]
+    fn walk(
+        &mut self,
+        id: PortId,
+        batch: &mut Vec<Frame>,
+        stages: impl FnOnce(&mut Street, &mut Context<'_>, &mut Vec<Frame>),
+    ) {
         let now = self.clock.now();
-        if owned.slow_second != now {
-            owned.slow_second = now;
-            owned.slow_budget = SLOW_PER_SECOND;
-        }
+        // Frames may have waited longer than their port was there.
+        let gone;
+        let entry = match self.tables.port(id) {
+            Some(entry) => entry,
+            // It allocates, so for those alone.
+            None => {
+                gone = PortEntry::gone();
+                &gone
+            }
+        };
+        let mut orphans = PortCounters::default();
+        let mut no_budget = Budget::default();
+        let (counters, budget) = match self.ports.get_mut(id.index()) {
+            Some(Some(owned)) => {
+                owned.renew(now, &self.tables.policy);
+                (&mut owned.counters, &mut owned.budget)
+            }
+            _ => (&mut orphans, &mut no_budget),
+        };
         let mut context = Context {
             port: id,
             entry,
             tables: &self.tables,
             fib: &self.fib,
+            fib6: &self.fib6,
             now,
-            slow_budget: &mut owned.slow_budget,
+            budget,
             pool: &mut self.pool,
-            counters: &mut owned.counters,
+            counters,
             worker: &mut self.counters,
             pending: &mut self.pending,
             out: &mut self.out,
             events: &mut self.events,
         };
-        self.street.run(&mut context, &mut self.batch);
+        stages(&mut self.street, &mut context, batch);
+        if orphans.dropped() > 0 {
+            self.counters.retired.add(&orphans);
+        }
         self.flush();
-        true
     }
 
     /// Sends what the stages queued.
     fn flush(&mut self) {
         let (ports, pool, counters) = (&mut self.ports, &mut self.pool, &mut self.counters);
+        let (scratch, epoch) = (&mut self.scratch, self.epoch);
         self.out.flush(|id, queue| {
             let Some(Some(owned)) = ports.get_mut(id.index()) else {
                 for frame in queue.drain(..) {
@@ -279,16 +322,7 @@ impl Worker {
                 }
                 return;
             };
-            let sent = owned.port.tx(pool, queue);
-            owned.counters.tx_packets += sent.packets as u64;
-            owned.counters.tx_bytes += sent.bytes as u64;
-            owned.counters.drops[DropReason::TxRejected as usize] += sent.rejected as u64;
-            if owned.port.is_dead() {
-                for frame in queue.drain(..) {
-                    owned.counters.drop(DropReason::TxRejected);
-                    pool.free(frame);
-                }
-            }
+            owned.transmit(pool, queue, scratch, || nanoseconds(epoch));
         });
         counters.to_links += self.out.take_linked();
     }
@@ -336,59 +370,45 @@ impl Worker {
 
     /// Carries on what had to wait and need not any more.
     fn resume(&mut self) {
-        let now = self.clock.now();
         loop {
-            let (fib, hops) = (&self.fib, &self.tables.next_hops);
-            let ready = |destination: u32| {
-                let hop = fib.lookup(destination.into()).map(NextHopIndex::get);
+            let (fib, fib6, hops) = (&self.fib, &self.fib6, &self.tables.next_hops);
+            let ready = |destination: IpAddr| {
+                let hop = match destination {
+                    IpAddr::V4(v4) => fib.lookup(v4),
+                    IpAddr::V6(v6) => fib6.lookup(v6),
+                };
                 let action = hop
-                    .and_then(|hop| hops.get(usize::from(hop)))
+                    .and_then(|hop: NextHopIndex| hops.get(usize::from(hop.get())))
                     .map(|hop| hop.action);
                 !matches!(action, Some(Action::Wait | Action::Glean))
             };
-            let Some(id) = self
-                .pending
-                .take_ready(&mut self.resumed, self.batch_size, ready)
-            else {
+            let mut batch = std::mem::take(&mut self.resumed);
+            let port = self.pending.take_ready(&mut batch, self.batch_size, ready);
+            if let Some(id) = port {
+                self.walk(id, &mut batch, Street::resume);
+            }
+            self.resumed = batch;
+            if port.is_none() {
                 return;
-            };
-            let gone = PortEntry::gone();
-            let entry = self.tables.port(id).unwrap_or(&gone);
-            let mut budget = 0;
-            let mut orphans = PortCounters::default();
-            let counters = match self.ports.get_mut(id.index()) {
-                Some(Some(owned)) => &mut owned.counters,
-                _ => &mut orphans,
-            };
-            let mut context = Context {
-                port: id,
-                entry,
-                tables: &self.tables,
-                fib: &self.fib,
-                now,
-                slow_budget: &mut budget,
-                pool: &mut self.pool,
-                counters,
-                worker: &mut self.counters,
-                pending: &mut self.pending,
-                out: &mut self.out,
-                events: &mut self.events,
-            };
-            self.street.resume(&mut context, &mut self.resumed);
-            self.counters.retired.add(&orphans);
-            self.flush();
+            }
         }
     }
 
+    /// Ends what has waited in vain.
     fn expire(&mut self) {
-        let (ports, pool, counters) = (&mut self.ports, &mut self.pool, &mut self.counters);
-        self.pending.expire(Instant::now(), |id, frame| {
-            match ports.get_mut(id.index()) {
-                Some(Some(owned)) => owned.counters.drop(DropReason::NeighbourTimeout),
-                _ => counters.retired.drop(DropReason::NeighbourTimeout),
+        loop {
+            let mut batch = std::mem::take(&mut self.resumed);
+            let port = self
+                .pending
+                .take_expired(&mut batch, self.batch_size, Instant::now());
+            if let Some(id) = port {
+                self.walk(id, &mut batch, Street::expire);
             }
-            pool.free(frame);
-        });
+            self.resumed = batch;
+            if port.is_none() {
+                return;
+            }
+        }
     }
 
     fn snapshot(&mut self) -> WorkerSnapshot {

@@ -76,14 +76,14 @@ fn a_known_address_is_no_news_and_a_new_one_is() {
     node.send(1, &request(pod_mac(1), pod(1, 1), GATEWAY));
     assert_eq!(node.events(), []);
     let new = Event::Binding {
-        address: pod(1, 50),
+        address: pod(1, 50).into(),
         mac: pod_mac(1),
         port: node.ids[0],
     };
     node.send(1, &request(pod_mac(1), pod(1, 50), GATEWAY));
     assert_eq!(node.events(), [new]);
     let other_mac = Event::Binding {
-        address: pod(1, 1),
+        address: pod(1, 1).into(),
         mac: pod_mac(9),
         port: node.ids[0],
     };

@@ -172,15 +172,15 @@ fn a_port_that_is_gone_takes_nothing_and_keeps_nothing() {
 }
 
 #[test]
-fn ipv6_and_unknown_protocols_are_not_routed() {
+fn unknown_protocols_are_not_routed() {
     let mut node = Node::new(1, Mode::L3, 2);
     let mut frame = udp_to(pod(1, 2), 30);
-    frame[12..14].copy_from_slice(&[0x86, 0xdd]);
-    node.send(1, &frame);
+    // LLDP.
     frame[12..14].copy_from_slice(&[0x88, 0xcc]);
-    node.send(1, &frame);
-    assert_eq!(node.drops(DropReason::Ipv6Unsupported), 1);
-    assert_eq!(node.drops(DropReason::UnsupportedEthertype), 1);
+    node.refuses(1, &frame, DropReason::UnsupportedEthertype, "LLDP");
+    // What the EtherType says is not what is there.
+    frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+    node.refuses(1, &frame, DropReason::BadIpHeader, "IPv4 as IPv6");
     node.finish();
 }
 

@@ -1,12 +1,10 @@
-//! A node of memory ports, and packets for it.
+//! A node of memory ports.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use etherparse::{Ipv4HeaderSlice, PacketBuilder};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use shunt_api::MacAddr;
-use shunt_encap::ethernet::ETHERTYPE_IPV4;
 use shunt_encap::{DscpPolicy, IpFamily, IpipParams, OuterHeader, VxlanParams};
 use shunt_fib::NextHopIndex;
 use shunt_switch::config::Mode;
@@ -14,34 +12,22 @@ use shunt_switch::port::{MemoryPort, MemoryWire, Port};
 use shunt_switch::standalone::{Setup, Standalone};
 use shunt_switch::stats::DropReason;
 use shunt_switch::street::{Event, PendingLimits};
-use shunt_switch::tables::{Action, NextHop, PortId, Role, Underlay};
+use shunt_switch::tables::{Action, Guard, NextHop, PortId, Role, Underlay};
 
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
-pub(crate) const GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
-pub(crate) const VNI: u32 = 7;
-pub(crate) const VXLAN_PORT: u16 = 8472;
+pub(crate) use crate::packets::*;
+pub(crate) use crate::places::*;
 
-/// The MAC of pod `n` of any node.
-pub(crate) fn pod_mac(n: u8) -> MacAddr {
-    MacAddr([0x02, 0, 0, 0, 0x0a, n])
+/// How packets travel between two nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Vxlan { udp_checksum: bool },
+    Ipip,
+    Direct,
 }
 
-/// The address of pod `n` of node `node`.
-pub(crate) fn pod(node: u8, n: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 244, node, n)
-}
-
-pub(crate) fn node_address(node: u8) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 50, node)
-}
-
-fn nic_mac(node: u8) -> [u8; 6] {
-    [0x02, 0, 0, 0, 0x50, node]
-}
-
-pub(crate) fn vtep_mac(node: u8) -> [u8; 6] {
-    [0x02, 0x53, 192, 168, 50, node]
-}
+pub(crate) const VXLAN: Kind = Kind::Vxlan {
+    udp_checksum: false,
+};
 
 /// A node with an uplink and pods on memory ports.
 pub(crate) struct Node {
@@ -52,6 +38,10 @@ pub(crate) struct Node {
     pub(crate) ids: Vec<PortId>,
     /// The next hop of each pod, by the pod's place.
     pub(crate) hops: Vec<NextHopIndex>,
+    /// The same for IPv6.
+    pub(crate) hops6: Vec<NextHopIndex>,
+    /// The node's own stack, once it has joined.
+    pub(crate) host: MemoryWire,
 }
 
 impl Node {
@@ -62,6 +52,9 @@ impl Node {
 
     /// [`Node::new`] with changes to the setup.
     pub(crate) fn with(number: u8, mode: Mode, pods: u8, change: impl FnOnce(&mut Setup)) -> Self {
+        let IpAddr::V6(address6) = node_ip(V6, number) else {
+            panic!("an IPv6 address")
+        };
         let mut setup = Setup {
             mode,
             batch: 8,
@@ -75,10 +68,12 @@ impl Node {
             max_macs: 64,
             gateway: (GATEWAY, GATEWAY_MAC),
             underlay: Underlay {
-                address: node_address(number),
+                address: Some(node_address(number)),
+                address6: Some(address6),
                 vni: VNI,
                 vxlan_port: VXLAN_PORT,
                 vtep_mac: MacAddr(vtep_mac(number)),
+                vtep_mac6: None,
                 peers: Vec::new(),
             },
         };
@@ -93,30 +88,45 @@ impl Node {
             pods: Vec::new(),
             ids: Vec::new(),
             hops: Vec::new(),
+            hops6: Vec::new(),
+            host: MemoryWire::default(),
         };
-        let gateway = node.hop(NextHop::inert(Action::Gateway));
-        node.route(Ipv4Net::from(GATEWAY), gateway);
+        let answers = node.hop(NextHop::inert(Action::Gateway));
+        node.route(IpAddr::from(GATEWAY), answers);
+        node.route(IpAddr::from(GATEWAY6), answers);
         for n in 1..=pods {
             let (port, wire) = MemoryPort::wire();
             let id = node
                 .switch
                 .add_port(Port::Memory(port), Role::Pod, 9000, true);
             let hop = node.hop(Self::to_pod(id, pod_mac(n)));
-            node.route(Ipv4Net::from(pod(number, n)), hop);
+            let hop6 = node.hop(Self::to_station(Action::Deliver, id, pod_mac(n), V6));
+            node.route(pod_ip(V4, number, n), hop);
+            node.route(pod_ip(V6, number, n), hop6);
             node.pods.push(wire);
             node.ids.push(id);
             node.hops.push(hop);
+            node.hops6.push(hop6);
         }
         node
     }
 
     pub(crate) fn to_pod(port: PortId, mac: MacAddr) -> NextHop {
+        Self::to_station(Action::Deliver, port, mac, V4)
+    }
+
+    /// From the gateway to a station of this node.
+    pub(crate) fn to_station(
+        action: Action,
+        port: PortId,
+        mac: MacAddr,
+        family: IpFamily,
+    ) -> NextHop {
         NextHop {
-            action: Action::Deliver,
             port,
             mtu: 1500,
-            header: OuterHeader::ethernet(GATEWAY_MAC.0, mac.0, ETHERTYPE_IPV4),
-            ..NextHop::inert(Action::Deliver)
+            header: OuterHeader::ethernet(GATEWAY_MAC.0, mac.0, family.ethertype()),
+            ..NextHop::inert(action)
         }
     }
 
@@ -124,72 +134,124 @@ impl Node {
         self.switch.add_next_hop(hop).expect("room for a next hop")
     }
 
-    pub(crate) fn route(&mut self, prefix: Ipv4Net, hop: NextHopIndex) {
+    pub(crate) fn route(&mut self, prefix: impl Into<IpNet>, hop: NextHopIndex) {
         self.switch
             .add_route(prefix, hop)
             .expect("room for a route");
     }
 
-    fn add_node(&mut self, node: u8, header: OuterHeader, peer: bool, mtu: u16) {
+    /// Joins the node's own stack: its addresses, and what no other route takes. Returns the port.
+    pub(crate) fn join_host(&mut self) -> PortId {
+        let (port, wire) = MemoryPort::wire();
+        self.host = wire;
+        let id = self
+            .switch
+            .add_port(Port::Memory(port), Role::Host, 1500, true);
+        let mut ways = [None; 2];
+        for (way, family) in ways.iter_mut().zip([V4, V6]) {
+            let own = self.hop(Self::to_station(Action::Node, id, HOST_MAC, family));
+            self.route(node_ip(family, self.number), own);
+            let outside = self.hop(Self::to_station(Action::Outside, id, HOST_MAC, family));
+            let default = match family {
+                V4 => "0.0.0.0/0",
+                V6 => "::/0",
+            };
+            self.route(default.parse::<IpNet>().expect("a prefix"), outside);
+            *way = Some(outside);
+        }
+        self.switch.set_to_host(ways);
+        id
+    }
+
+    /// What pod `n` may send from: its own addresses.
+    pub(crate) fn own(&self, n: u8) -> Guard {
+        Guard {
+            macs: vec![pod_mac(n)],
+            v4: vec![pod(self.number, n)],
+            v6: vec![pod6(self.number, n)],
+            ..Guard::default()
+        }
+    }
+
+    /// Guards pod `n`.
+    pub(crate) fn guard(&mut self, n: u8, guard: Guard) {
+        self.switch.set_guard(self.ids[usize::from(n) - 1], guard);
+    }
+
+    /// The way of one family's packets to `node`, over a link of `link_mtu` bytes. What goes to
+    /// that node itself takes it too.
+    pub(crate) fn tunnel(
+        &mut self,
+        node: u8,
+        kind: Kind,
+        outer: IpFamily,
+        inner: IpFamily,
+        link_mtu: u16,
+    ) -> NextHopIndex {
+        let (src_mac, dst_mac) = (nic_mac(self.number), nic_mac(node));
+        let (src_ip, dst_ip) = (node_ip(outer, self.number), node_ip(outer, node));
+        let header = match kind {
+            Kind::Vxlan { udp_checksum } => OuterHeader::vxlan(VxlanParams {
+                src_mac,
+                dst_mac,
+                src_ip,
+                dst_ip,
+                ttl: 64,
+                dst_port: VXLAN_PORT,
+                vni: VNI,
+                inner_src_mac: vtep_mac(self.number),
+                inner_dst_mac: vtep_mac(node),
+                inner,
+                df: true,
+                dscp: DscpPolicy::Copy,
+                udp_checksum,
+            }),
+            Kind::Ipip => OuterHeader::ipip(IpipParams {
+                src_mac,
+                dst_mac,
+                src_ip,
+                dst_ip,
+                ttl: 64,
+                inner,
+                df: true,
+                dscp: DscpPolicy::Copy,
+            }),
+            Kind::Direct => Ok(OuterHeader::ethernet(src_mac, dst_mac, inner.ethertype())),
+        };
+        let header = header.expect("a header");
         let hop = self.hop(NextHop {
             action: Action::Underlay,
             port: PortId(0),
-            mtu: mtu - header.overhead() as u16,
+            mtu: link_mtu - header.overhead() as u16,
             remote: true,
-            peer: peer.then(|| node_address(node)),
+            peer: (kind != Kind::Direct).then_some(dst_ip),
             header,
         });
-        let prefix = Ipv4Net::new(Ipv4Addr::new(10, 244, node, 0), 24).expect("a prefix");
-        self.route(prefix, hop);
+        let length = match inner {
+            V4 => 24,
+            V6 => 64,
+        };
+        let pods = IpNet::new(pod_ip(inner, node, 0), length).expect("a prefix");
+        self.route(pods, hop);
+        self.route(node_ip(inner, node), hop);
+        hop
     }
 
     pub(crate) fn vxlan_to(&mut self, node: u8, udp_checksum: bool) {
-        self.vxlan_with_mtu(node, udp_checksum, 1500);
-    }
-
-    fn vxlan_with_mtu(&mut self, node: u8, udp_checksum: bool, mtu: u16) {
-        let header = OuterHeader::vxlan(VxlanParams {
-            src_mac: nic_mac(self.number),
-            dst_mac: nic_mac(node),
-            src_ip: IpAddr::V4(node_address(self.number)),
-            dst_ip: IpAddr::V4(node_address(node)),
-            ttl: 64,
-            dst_port: VXLAN_PORT,
-            vni: VNI,
-            inner_src_mac: vtep_mac(self.number),
-            inner_dst_mac: vtep_mac(node),
-            inner: IpFamily::V4,
-            df: true,
-            dscp: DscpPolicy::Copy,
-            udp_checksum,
-        })
-        .expect("a header");
-        self.add_node(node, header, true, mtu);
+        self.tunnel(node, Kind::Vxlan { udp_checksum }, V4, V4, 1500);
     }
 
     /// A way to `node` that takes jumbo packets.
     pub(crate) fn jumbo_to(&mut self, node: u8) {
-        self.vxlan_with_mtu(node, false, 9050);
+        self.tunnel(node, VXLAN, V4, V4, 9050);
     }
 
     pub(crate) fn ipip_to(&mut self, node: u8) {
-        let header = OuterHeader::ipip(IpipParams {
-            src_mac: nic_mac(self.number),
-            dst_mac: nic_mac(node),
-            src_ip: IpAddr::V4(node_address(self.number)),
-            dst_ip: IpAddr::V4(node_address(node)),
-            ttl: 64,
-            inner: IpFamily::V4,
-            df: true,
-            dscp: DscpPolicy::Copy,
-        })
-        .expect("a header");
-        self.add_node(node, header, true, 1500);
+        self.tunnel(node, Kind::Ipip, V4, V4, 1500);
     }
 
     pub(crate) fn direct_to(&mut self, node: u8) {
-        let header = OuterHeader::ethernet(nic_mac(self.number), nic_mac(node), ETHERTYPE_IPV4);
-        self.add_node(node, header, false, 1500);
+        self.tunnel(node, Kind::Direct, V4, V4, 1500);
     }
 
     /// Turns the crank until nothing moves.
@@ -211,6 +273,58 @@ impl Node {
     pub(crate) fn send_uplink(&mut self, frame: &[u8]) {
         self.uplink.send(frame);
         self.settle();
+    }
+
+    pub(crate) fn send_host(&mut self, frame: &[u8]) {
+        self.host.send(frame);
+        self.settle();
+    }
+
+    /// Whatever came out, anywhere.
+    pub(crate) fn take_all(&mut self) -> Vec<(String, Vec<u8>)> {
+        let named = [
+            ("uplink".to_owned(), &self.uplink),
+            ("host".to_owned(), &self.host),
+        ];
+        let pods = self.pods.iter().enumerate();
+        let pods = pods.map(|(place, wire)| (format!("pod {}", place + 1), wire));
+        named
+            .into_iter()
+            .chain(pods)
+            .flat_map(|(name, wire)| {
+                std::iter::from_fn(|| wire.receive()).map(move |frame| (name.clone(), frame))
+            })
+            .collect()
+    }
+
+    /// What pod `from` sends goes nowhere, for one reason, and nobody hears of it.
+    #[track_caller]
+    pub(crate) fn refuses(&mut self, from: u8, frame: &[u8], reason: DropReason, what: &str) {
+        let before = self.switch.counters().1;
+        self.send(from, frame);
+        self.only(&before, reason, what);
+    }
+
+    /// The same of what comes from the uplink.
+    #[track_caller]
+    pub(crate) fn refuses_uplink(&mut self, frame: &[u8], reason: DropReason, what: &str) {
+        let before = self.switch.counters().1;
+        self.send_uplink(frame);
+        self.only(&before, reason, what);
+    }
+
+    #[track_caller]
+    fn only(&mut self, before: &shunt_switch::stats::PortCounters, reason: DropReason, what: &str) {
+        let total = self.switch.counters().1;
+        let dropped: Vec<_> = DropReason::ALL
+            .iter()
+            .filter(|r| total.drops[**r as usize] > before.drops[**r as usize])
+            .map(|r| r.name())
+            .collect();
+        let came = self.take_all();
+        assert_eq!(dropped, [reason.name()], "{what}; out came {came:02x?}");
+        assert_eq!(total.dropped() - before.dropped(), 1, "{what}");
+        assert!(came.is_empty(), "{what}: {came:02x?}");
     }
 
     /// How many frames were dropped for `reason`.
@@ -248,80 +362,4 @@ impl Node {
         self.must_balance();
         assert_eq!(self.switch.finish(), 0, "frames lost");
     }
-}
-
-/// A UDP packet from pod 1 of node 1 to `dst`, addressed to the gateway, with `payload` bytes.
-pub(crate) fn udp_to(dst: Ipv4Addr, payload: usize) -> Vec<u8> {
-    udp(pod_mac(1), GATEWAY_MAC, pod(1, 1), dst, 64, payload)
-}
-
-pub(crate) fn udp(
-    src_mac: MacAddr,
-    dst_mac: MacAddr,
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    ttl: u8,
-    payload: usize,
-) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(src_mac.0, dst_mac.0)
-        .ipv4(src.octets(), dst.octets(), ttl)
-        .udp(1000, 2000);
-    let payload: Vec<u8> = (0..payload).map(|n| n as u8).collect();
-    let mut frame = Vec::new();
-    builder.write(&mut frame, &payload).expect("a packet");
-    frame
-}
-
-/// As the kernel leaves a checksum to hardware: the pseudo-header's sum, not inverted.
-pub(crate) fn leave_checksum(frame: &mut [u8]) {
-    let ip = Ipv4HeaderSlice::from_slice(&frame[14..])
-        .expect("IPv4")
-        .to_header();
-    let length = u16::from_be_bytes([frame[16], frame[17]]) - 20;
-    let sum = shunt_encap::Checksum::new()
-        .add_pseudo_v4(ip.source.into(), ip.destination.into(), 17, length)
-        .folded();
-    frame[40..42].copy_from_slice(&sum.to_be_bytes());
-}
-
-/// Recomputes the IPv4 header checksum after a change.
-pub(crate) fn fix_ip_checksum(frame: &mut [u8]) {
-    assert!(try_fix_ip_checksum(frame), "no whole IPv4 header");
-}
-
-/// [`fix_ip_checksum`]; false if there is no header to have one.
-pub(crate) fn try_fix_ip_checksum(frame: &mut [u8]) -> bool {
-    let Ok(header) = Ipv4HeaderSlice::from_slice(frame.get(14..).unwrap_or_default()) else {
-        return false;
-    };
-    let checksum = header.to_header().calc_header_checksum();
-    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-    true
-}
-
-/// Source, destination, TTL of the IPv4 packet 14 bytes into a frame whose checksums are right.
-pub(crate) fn check_udp(frame: &[u8]) -> (Ipv4Addr, Ipv4Addr, u8) {
-    let packet = etherparse::SlicedPacket::from_ethernet(frame).expect("a whole packet");
-    let Some(etherparse::NetSlice::Ipv4(ip)) = &packet.net else {
-        panic!("not IPv4: {packet:?}")
-    };
-    let header = ip.header().to_header();
-    assert_eq!(
-        header.header_checksum,
-        header.calc_header_checksum(),
-        "IPv4 checksum"
-    );
-    let Some(etherparse::TransportSlice::Udp(udp)) = &packet.transport else {
-        panic!("not UDP: {packet:?}")
-    };
-    let computed = udp
-        .to_header()
-        .calc_checksum_ipv4(&header, udp.payload())
-        .expect("a sum");
-    assert_eq!(udp.checksum(), computed, "UDP checksum");
-    (
-        header.source.into(),
-        header.destination.into(),
-        header.time_to_live,
-    )
 }

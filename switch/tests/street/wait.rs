@@ -20,7 +20,12 @@ fn frames_wait_and_go_on_in_order_when_the_neighbour_is_found() {
         node.send(1, &udp_to(pod(1, 2), payload));
     }
     assert_eq!(node.pods[1].receive(), None);
-    assert_eq!(node.events(), [Event::Miss { address: pod(1, 2) }; 2]);
+    assert_eq!(
+        node.events(),
+        [Event::Miss {
+            address: pod(1, 2).into()
+        }; 2]
+    );
     assert_eq!(node.switch.counters().0.worker.held, 2);
     node.switch
         .set_next_hop(node.hops[1], Node::to_pod(node.ids[1], pod_mac(2)));
@@ -72,7 +77,7 @@ fn the_queues_are_bounded_per_neighbour_and_in_total() {
         assert_eq!(dropped, u64::from(!fits), "host {host}");
     }
     assert!(node.events().contains(&Event::Miss {
-        address: [10, 50, 0, 3].into()
+        address: Ipv4Addr::new(10, 50, 0, 3).into()
     }));
     node.finish();
 }

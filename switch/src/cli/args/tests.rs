@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
+use shunt_api::RateLimit;
 
 use super::*;
 
@@ -101,6 +102,29 @@ fn every_command_becomes_its_request() {
             "route get --limit 7 --covered 10.244.2.0/24",
             get("10.244.2.0/24", Some(7)),
         ),
+        ("route get ::/0", get("::/0", None)),
+        (
+            "route get fd00:10:244::/48 --covered",
+            get("fd00:10:244::/48", Some(100)),
+        ),
+        (
+            "route del fd00:10:244:2::/64",
+            Request::RouteDel {
+                prefix: "fd00:10:244:2::/64".parse().unwrap(),
+            },
+        ),
+        (
+            "route add fd00:10:244:2::/64 --via fd00:50::2 --encap direct",
+            Request::RouteAdd(RouteSpec {
+                prefix: "fd00:10:244:2::/64".parse().unwrap(),
+                to: RouteTarget::Node {
+                    via: "fd00:50::2".parse().unwrap(),
+                    encap: Encap::Direct,
+                    vtep_mac: None,
+                },
+            }),
+        ),
+        ("flow list", Request::FlowList),
         ("fdb list", Request::FdbList),
         ("neigh list", Request::NeighList),
         ("stats", Request::Stats),
@@ -146,6 +170,42 @@ fn port_add_takes_every_field() {
         panic!("{relative:?}")
     };
     assert!(spec.netns.is_some_and(|path| path.is_absolute()));
+}
+
+#[test]
+fn port_add_takes_guards_and_limits() {
+    let of = |flags: &str| match request(&format!("port add pod1 --device veth1 {flags}")) {
+        Request::PortAdd(spec) => spec,
+        other => panic!("{other:?}"),
+    };
+    let bare = of("");
+    assert!(bare.allowed_addresses.is_empty() && bare.allowed_macs.is_empty());
+    assert!(!bare.unguarded && bare.ingress.is_none() && bare.egress.is_none());
+
+    let spec = of(
+        "--address fd00:10:244:1::2 --allowed-address 10.9.0.1 --allowed-address fd09::/64 \
+         --allowed-mac 00:00:5e:00:01:07 --ingress-rate 100Mbit --egress-rate 8kbit \
+         --egress-burst 72144",
+    );
+    assert_eq!(
+        spec.addresses,
+        ["fd00:10:244:1::2".parse::<IpAddr>().unwrap()]
+    );
+    let allowed: Vec<_> = spec
+        .allowed_addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(allowed, ["10.9.0.1/32", "fd09::/64"]);
+    assert_eq!(spec.allowed_macs, [MacAddr([0, 0, 0x5e, 0, 1, 7])]);
+    let limit = |rate, burst| Some(RateLimit { rate, burst });
+    assert_eq!(spec.ingress, limit(100_000_000, 12_500_000));
+    assert_eq!(spec.egress, limit(8_000, 72_144));
+    assert!(!spec.unguarded);
+
+    let spec = of("--no-guard --ingress-burst 1Mbit --ingress-rate 5000");
+    assert!(spec.unguarded);
+    assert_eq!(spec.ingress, limit(5_000, 1_000_000));
 }
 
 #[test]
@@ -197,6 +257,42 @@ fn wrong_usage_is_refused_with_exit_code_2() {
             UnknownArgument,
             "-1",
         ),
+        (
+            "port add pod1 --device v --allowed-address 10.9.0.0/33",
+            ValueValidation,
+            "10.244.2.7",
+        ),
+        (
+            "port add pod1 --device v --allowed-mac 02",
+            ValueValidation,
+            "six hexadecimal octets",
+        ),
+        (
+            "port add pod1 --device v --ingress-rate 5MB",
+            ValueValidation,
+            "100Mbit",
+        ),
+        (
+            "port add pod1 --device v --ingress-burst 1Mbit",
+            MissingRequiredArgument,
+            "--ingress-rate",
+        ),
+        (
+            "port add pod1 --device v --ingress-rate 1Mbit --egress-burst 1Mbit",
+            MissingRequiredArgument,
+            "--egress-rate",
+        ),
+        (
+            "port add pod1 --device v --no-guard --allowed-address 10.9.0.1",
+            ArgumentConflict,
+            "--no-guard",
+        ),
+        (
+            "port add pod1 --device v --no-guard --allowed-mac 02:00:00:00:00:01",
+            ArgumentConflict,
+            "--no-guard",
+        ),
+        ("flow add", InvalidSubcommand, "add"),
         (
             "route add 10.0.0.0/8",
             MissingRequiredArgument,

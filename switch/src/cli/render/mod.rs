@@ -5,10 +5,11 @@ mod stats;
 mod tests;
 
 use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
 
 use comfy_table::{Table, presets};
-use shunt_api::{FdbEntry, NeighbourEntry, PortInfo, PortRole, RouteInfo, RouteTarget};
-use shunt_api::{PortKind, RouteLookup, StatusReport};
+use shunt_api::{Attachment, FdbEntry, FlowEntry, NeighbourEntry, PortInfo, PortKind, PortRole};
+use shunt_api::{RouteInfo, RouteLookup, RouteTarget, StatusReport};
 
 pub(super) use stats::stats;
 
@@ -34,6 +35,7 @@ pub(super) fn ports(ports: &[PortInfo]) -> String {
             match port.role {
                 PortRole::Pod => "pod".to_owned(),
                 PortRole::Uplink => "uplink".to_owned(),
+                PortRole::Host => "host".to_owned(),
             },
             match port.kind {
                 PortKind::Afxdp => "afxdp".to_owned(),
@@ -48,6 +50,24 @@ pub(super) fn ports(ports: &[PortInfo]) -> String {
             list(&port.addresses),
             port.state.clone(),
         ]);
+    }
+    finish(table)
+}
+
+/// What a pod has to be told, in the words of ip-link(8) and ip-route(8).
+pub(super) fn attachment(told: &Attachment) -> String {
+    let mut table = table([]);
+    table.add_row(["MTU".to_owned(), told.mtu.to_string()]);
+    let routes = told.routes.iter().map(|route| {
+        let text = format!("{} mtu {}", route.prefix, route.mtu);
+        ("route", text)
+    });
+    let gateways = told
+        .gateways
+        .iter()
+        .map(|gateway| ("gateway", format!("{gateway} at {}", told.gateway_mac)));
+    for (name, value) in routes.chain(gateways) {
+        table.add_row([name, &value]);
     }
     finish(table)
 }
@@ -140,6 +160,51 @@ pub(super) fn neighbours(entries: &[NeighbourEntry]) -> String {
     finish(table)
 }
 
+pub(super) fn flows(flows: &[FlowEntry]) -> String {
+    if flows.is_empty() {
+        return "no flows: they appear as pods use services".to_owned();
+    }
+    let mut table = table([
+        "PROTOCOL",
+        "SOURCE",
+        "DESTINATION",
+        "STATE",
+        "IDLE",
+        "EXPIRES IN",
+    ]);
+    for flow in flows {
+        table.add_row([
+            protocol(flow.protocol),
+            endpoint(flow.source, flow.source_port),
+            endpoint(flow.destination, flow.destination_port),
+            flow.state.clone(),
+            format!("{} s", flow.idle),
+            format!("{} s", flow.expires_in),
+        ]);
+    }
+    finish(table)
+}
+
+/// An address with its port, if any.
+fn endpoint(address: IpAddr, port: u16) -> String {
+    match port {
+        0 => address.to_string(),
+        port => SocketAddr::new(address, port).to_string(),
+    }
+}
+
+/// The protocols that services are made of, by name (IANA, "Assigned Internet Protocol Numbers").
+fn protocol(number: u8) -> String {
+    match number {
+        1 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        58 => "ipv6-icmp".to_owned(),
+        132 => "sctp".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 pub(super) fn status(report: &StatusReport) -> String {
     let mut table = table([]);
     for (name, value) in [
@@ -148,11 +213,13 @@ pub(super) fn status(report: &StatusReport) -> String {
         ("up", duration(report.uptime)),
         ("mode", report.mode.clone()),
         ("node", report.node.to_string()),
+        ("node IPv6", or_dash(report.node6)),
         ("pod CIDRs", list(&report.pod_cidrs)),
         (
             "gateway",
             format!("{} at {}", report.gateway, report.gateway_mac),
         ),
+        ("gateway IPv6", report.gateway6.to_string()),
         ("VTEP MAC", report.vtep_mac.to_string()),
         ("workers on cores", list(&report.cores)),
     ] {

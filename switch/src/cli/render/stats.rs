@@ -26,7 +26,18 @@ fn totals(report: &StatsReport) -> String {
         (
             "generated",
             report.generated,
-            "made by the switch: ARP, copies to flood",
+            "made by the switch: ARP, NDP, ICMP errors, copies to flood",
+        ),
+        ("ICMP errors", report.icmp_sent, "of the generated"),
+        (
+            "ICMP limited",
+            report.icmp_limited,
+            "errors not sent because of icmp.rate",
+        ),
+        (
+            "flows refused",
+            report.flows_refused,
+            "service connections beyond flows.max",
         ),
         ("transmitted", report.transmitted, "taken by ports"),
         ("dropped", dropped(report), "see below"),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use shunt_api::{CoveredRoutes, Encap, MacAddr, PortStats, StatsReport};
+use shunt_api::{CoveredRoutes, Encap, MacAddr, PortStats, RouteMtu, StatsReport};
 
 use super::*;
 
@@ -52,9 +52,18 @@ fn lists_ports() {
         state: "device is down".to_owned(),
         ..uplink.clone()
     };
-    let text = ports(&[uplink, pod]);
+    let host = PortInfo {
+        name: "host".to_owned(),
+        role: PortRole::Host,
+        device: "shunt0".to_owned(),
+        addresses: vec!["fd00:50::1".parse().unwrap()],
+        ..uplink.clone()
+    };
+    let text = ports(&[uplink, pod, host]);
     let cells = cells(&text);
-    assert_eq!(cells.len(), 3, "{text}");
+    assert_eq!(cells.len(), 4, "{text}");
+    assert_eq!(cells[3][..4], ["host", "host", "afxdp", "shunt0"]);
+    assert_eq!(cells[3][8], "fd00:50::1");
     assert_eq!(cells[0][..4], ["NAME", "ROLE", "KIND", "DEVICE"]);
     assert_eq!(
         cells[1],
@@ -71,6 +80,78 @@ fn lists_ports() {
         ]
     );
     assert!(text.lines().all(|line| line == line.trim()), "{text:?}");
+}
+
+#[test]
+fn tells_what_a_pod_has_to_know() {
+    let route = |prefix: &str, mtu| RouteMtu {
+        prefix: prefix.parse().unwrap(),
+        mtu,
+    };
+    let told = Attachment {
+        mtu: 1500,
+        routes: vec![route("0.0.0.0/0", 1450), route("::/0", 1430)],
+        gateways: vec!["169.254.1.1".parse().unwrap(), "fe80::1".parse().unwrap()],
+        gateway_mac: MAC,
+    };
+    let text = attachment(&told);
+    assert_eq!(
+        cells(&text),
+        [
+            ["MTU", "1500"],
+            ["route", "0.0.0.0/0 mtu 1450"],
+            ["route", "::/0 mtu 1430"],
+            ["gateway", "169.254.1.1 at 02:00:00:00:00:01"],
+            ["gateway", "fe80::1 at 02:00:00:00:00:01"],
+        ],
+        "{text}"
+    );
+}
+
+#[test]
+fn lists_flows() {
+    let tcp = FlowEntry {
+        source: "fd00:10:244:1::2".parse().unwrap(),
+        source_port: 40_000,
+        destination: "fd00:10:244:1::3".parse().unwrap(),
+        destination_port: 443,
+        protocol: 6,
+        state: "established".to_owned(),
+        idle: 7,
+        expires_in: 86_393,
+    };
+    let ping = FlowEntry {
+        source: "10.244.1.2".parse().unwrap(),
+        source_port: 0,
+        destination: "10.244.1.3".parse().unwrap(),
+        destination_port: 0,
+        protocol: 1,
+        state: "other".to_owned(),
+        ..tcp.clone()
+    };
+    let odd = FlowEntry {
+        protocol: 253,
+        destination_port: 8080,
+        ..ping.clone()
+    };
+    let text = flows(&[tcp, ping, odd]);
+    let cells = cells(&text);
+    assert_eq!(
+        cells[1],
+        [
+            "tcp",
+            "[fd00:10:244:1::2]:40000",
+            "[fd00:10:244:1::3]:443",
+            "established",
+            "7 s",
+            "86393 s"
+        ]
+    );
+    assert_eq!(cells[2][..4], ["icmp", "10.244.1.2", "10.244.1.3", "other"]);
+    assert_eq!(cells[3][..3], ["253", "10.244.1.2", "10.244.1.3:8080"]);
+    for (number, name) in [(17, "udp"), (58, "ipv6-icmp"), (132, "sctp")] {
+        assert_eq!(protocol(number), name);
+    }
 }
 
 #[test]
@@ -230,6 +311,7 @@ fn empty_lists_say_what_to_do() {
     assert!(routes(&[]).contains("shunt route add"));
     assert!(fdb(&[]).contains("l2 mode"));
     assert!(neighbours(&[]).contains("ports and routes"));
+    assert!(flows(&[]).contains("services"));
 }
 
 fn report() -> StatsReport {
@@ -245,6 +327,9 @@ fn report() -> StatsReport {
     StatsReport {
         received: 100,
         generated: 2,
+        icmp_sent: 1,
+        icmp_limited: 4,
+        flows_refused: 5,
         transmitted: 90,
         consumed: 1,
         in_flight: 2,
@@ -267,6 +352,8 @@ fn stats_show_the_balance_and_explain_drops() {
         found.unwrap_or_else(|| panic!("no {name}: {text}"))
     };
     assert_eq!(row("dropped")[1], "9");
+    assert_eq!(row("ICMP errors")[1], "1");
+    assert_eq!(row("ICMP limited")[1], "4");
     assert_eq!(
         *row("no_route"),
         ["no_route", "7", "pod1 7", "no route to it"]
@@ -311,8 +398,10 @@ fn status_names_what_runs() {
         pid: 42,
         mode: "l3".to_owned(),
         node: "192.168.50.1".parse().unwrap(),
+        node6: Some("fd00:50::1".parse().unwrap()),
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
         gateway: "169.254.1.1".parse().unwrap(),
+        gateway6: "fe80::1".parse().unwrap(),
         gateway_mac: MAC,
         vtep_mac: MAC,
         cores: vec![1, 3],
@@ -326,6 +415,8 @@ fn status_names_what_runs() {
         ["up", "1 h 2 min 5 s"],
         ["pod CIDRs", "10.244.1.0/24"],
         ["gateway", "169.254.1.1 at 02:00:00:00:00:01"],
+        ["node IPv6", "fd00:50::1"],
+        ["gateway IPv6", "fe80::1"],
         ["workers on cores", "1, 3"],
     ] {
         assert!(cells.iter().any(|cells| *cells == row), "{row:?}: {text}");

@@ -8,15 +8,15 @@ use super::*;
 fn the_example_is_good_and_says_the_defaults() {
     let example = parse(EXAMPLE).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(example.port.len(), 2);
-    assert_eq!(example.route.len(), 3);
+    assert_eq!(example.route.len(), 4);
     assert_eq!(example.workers.cores, [0]);
+    assert_eq!(example.mtu.remote, Some(1400));
 
-    let uplink = format!("{NODE}[uplink]\ndevice = 'eth0'\n");
-    let mut expected = parse(&uplink).unwrap_or_else(|error| panic!("{error}"));
-    expected
-        .node
-        .cluster_cidrs
-        .clone_from(&example.node.cluster_cidrs);
+    let tables = format!("{NODE}[uplink]\ndevice = 'eth0'\n[host]\n");
+    let mut expected = parse(&tables).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(example.node.address, expected.node.address);
+    expected.node.clone_from(&example.node);
+    expected.mtu.remote = example.mtu.remote;
     expected.workers.cores.clone_from(&example.workers.cores);
     expected.port.clone_from(&example.port);
     expected.route.clone_from(&example.route);
@@ -30,7 +30,8 @@ fn the_example_shows_every_key() {
     typos.push_str(NODE);
     typos.push_str("zzzzzzzz = 1\n");
     for table in [
-        "gateway", "workers", "memory", "ports", "uplink", "vxlan", "ipip", "l2",
+        "gateway", "workers", "memory", "ports", "uplink", "vxlan", "ipip", "l2", "host", "icmp",
+        "flows", "mtu",
     ] {
         typos.push_str(&format!("[{table}]\nzzzzzzzz = 1\n"));
     }
@@ -39,7 +40,7 @@ fn the_example_shows_every_key() {
         .into_iter()
         .filter(|p| p.message.starts_with("unknown key"))
         .collect();
-    assert_eq!(unknown.len(), 13, "{unknown:#?}");
+    assert_eq!(unknown.len(), 17, "{unknown:#?}");
     for problem in unknown {
         let (_, known) = problem.message.split_once("known here: ").unwrap();
         for key in known.trim_end_matches(')').split(", ") {
@@ -110,6 +111,42 @@ fn defaults_of_the_shortest_configuration() {
 }
 
 #[test]
+fn defaults_of_what_is_beyond_pods() {
+    let config = parse(NODE).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.node.address6, None);
+    assert_eq!(config.gateway.address6.to_string(), "fe80::1");
+    assert_eq!(config.l2.storm_limit, 10_000);
+    assert!(config.l2.snooping && !config.l2.querier);
+    assert_eq!(config.host, None);
+    let icmp = IcmpConfig {
+        unreachable: true,
+        rate: 1000,
+    };
+    assert_eq!(config.icmp, icmp);
+    let flows = FlowsConfig {
+        max: 65_536,
+        tcp_idle: Duration::from_secs(86_400),
+        tcp_transient: Duration::from_secs(120),
+        idle: Duration::from_secs(180),
+    };
+    assert_eq!(config.flows, flows);
+    let mtu = MtuConfig {
+        remote: None,
+        clamp_mss: false,
+    };
+    assert_eq!(config.mtu, mtu);
+
+    let config = parse(&format!("{NODE}[host]\n")).unwrap_or_else(|error| panic!("{error}"));
+    let host = HostConfig {
+        device: "shunt0".to_owned(),
+        masquerade: true,
+        non_masquerade_cidrs: vec![],
+        keep: false,
+    };
+    assert_eq!(config.host, Some(host));
+}
+
+#[test]
 fn a_full_configuration_is_read_as_written() {
     let text = r#"
         mode = "l2"
@@ -145,6 +182,9 @@ fn a_full_configuration_is_read_as_written() {
         [l2]
         ageing = 10
         max_macs = 64
+        storm_limit = 1
+        snooping = true
+        querier = true
         [neighbours]
         queue = 300
         timeout = 10
@@ -233,4 +273,19 @@ fn a_full_configuration_is_read_as_written() {
 fn l2_gateway_defaults_to_the_first_host() {
     let config = parse(&format!("mode = 'l2'\n{NODE}")).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.gateway.address.to_string(), "10.244.1.1");
+}
+
+#[test]
+fn l2_gateway_passes_over_ipv6() {
+    let of = |cidrs: &str| {
+        let text = format!("mode = 'l2'\n[node]\naddress = '192.168.50.1'\npod_cidrs = {cidrs}\n");
+        let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        config.gateway.address.to_string()
+    };
+    assert_eq!(
+        of("['fd00:1::/64', '10.7.0.0/24', '10.8.0.0/24']"),
+        "10.7.0.1"
+    );
+    // Nobody asks for it, and no IPv6 pod CIDR needs to have room for a gateway.
+    assert_eq!(of("['fd00:1::/128']"), "169.254.1.1");
 }

@@ -1,6 +1,9 @@
 //! What a configuration must accept and refuse.
 
 mod accepted;
+mod dual;
+mod guards;
+mod host;
 mod ports;
 mod routes;
 mod tables;
@@ -12,9 +15,19 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../../shunt.example.toml");
 const NODE: &str = "[node]\naddress = '192.168.50.1'\npod_cidrs = ['10.244.1.0/24']\n";
 
+/// A node with addresses and pods of both families.
+const DUAL: &str = "[node]\naddress = '192.168.50.1'\naddress6 = 'fd00:50::1'\n\
+                    pod_cidrs = ['10.244.1.0/24', 'fd00:10:244:1::/64']\n\
+                    cluster_cidrs = ['10.244.0.0/16', 'fd00:10:244::/48']\n";
+
 /// Parses for a machine with cores 0 to 3.
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse_for(text, Path::new("/etc/shunt.toml"), &[0, 1, 2, 3])
+}
+
+#[track_caller]
+fn accept(text: &str) -> Config {
+    parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"))
 }
 
 fn problems(text: &str) -> Vec<Problem> {

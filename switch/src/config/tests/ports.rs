@@ -98,7 +98,7 @@ fn refuses_bad_ports() {
         Bad(
             "[ports]\nmax = 1\n[uplink]\ndevice = 'eth0'\n[[port]]\nname = 'a'\ndevice = 'va'",
             "ports.max",
-            &["2 ports", "the uplink included"],
+            &["2 ports", "the uplink and the host port included"],
         ),
         Bad(
             "[memory]\nframes = 2048\n[uplink]\ndevice = 'eth0'\n",

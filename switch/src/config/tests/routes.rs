@@ -33,8 +33,8 @@ fn refuses_bad_prefixes() {
         let route = TO_NODE.replace("10.244.2.0/24", prefix);
         refuse_route(&route, "route[1].prefix", words);
     }
-    let blackhole = "prefix = 'fd00::/64'\nblackhole = true";
-    refuse_route(blackhole, "route[1].prefix", &["IPv6", "write IPv4"]);
+    let blackhole = "prefix = 'fe80::/64'\nblackhole = true";
+    refuse_route(blackhole, "route[1].prefix", &["unicast"]);
     let none = "via = '192.168.50.2'\nencap = 'vxlan'\n";
     refuse_route(none, "route[1].prefix", &["missing"]);
     let twice = format!("{TO_NODE}[[route]]\nprefix = '10.244.2.0/24'\nblackhole = true");
@@ -47,7 +47,7 @@ fn refuses_bad_nodes() {
         ("x", &["IP address"][..]),
         ("192.168.50.1", &["this node itself"]),
         ("10.244.1.7", &["pod CIDR", "underlay"]),
-        ("fd00::2", &["IPv6"]),
+        ("fd00::2", &["IPv6", "node.address6"]),
         ("255.255.255.255", &["one host"]),
     ] {
         refuse_route(&TO_NODE.replace("192.168.50.2", via), "route[1].via", words);

@@ -22,9 +22,9 @@ fn refuses_bad_nodes() {
             vec!["7", "in quotes"],
         ),
         (
-            format!("[node]\naddress = 'fd00::1'\n{cidrs}"),
+            format!("[node]\naddress = 'fe80::1'\n{cidrs}"),
             "node.address",
-            vec!["IPv6", "write IPv4"],
+            vec!["link-local", "fd00:50::1"],
         ),
         (
             format!("[node]\naddress = '224.0.0.1'\n{cidrs}"),
@@ -52,7 +52,7 @@ fn refuses_bad_nodes() {
         ),
         ("pod_cidrs = [10]", vec!["10 is not", "in quotes"]),
         ("pod_cidrs = ['10.244.1.7/24']", vec!["write 10.244.1.0/24"]),
-        ("pod_cidrs = ['fd00::/64']", vec!["IPv6"]),
+        ("pod_cidrs = ['fe80::/64']", vec!["unicast"]),
         ("pod_cidrs = ['224.1.0.0/16']", vec!["unicast"]),
         (
             "pod_cidrs = ['10.1.0.0/16', '10.1.2.0/24']",
@@ -90,9 +90,9 @@ fn refuses_bad_nodes() {
 fn refuses_bad_gateways() {
     refuse_after_node(&[
         Bad(
-            "[gateway]\naddress = 'fe80::1'",
+            "[gateway]\naddress = 'fd00::1'",
             "gateway.address",
-            &["IPv6"],
+            &["IPv4"],
         ),
         Bad(
             "[gateway]\naddress = '0.0.0.0'",
