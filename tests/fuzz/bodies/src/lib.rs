@@ -7,27 +7,46 @@
 #![forbid(unsafe_code)]
 
 mod fib;
+mod icmp;
+mod ipv6;
+mod neighbours;
+mod sizes;
 
 pub use fib::{fib4, fib6};
+pub use icmp::{icmp, icmpv6};
+pub use ipv6::{extension, ipv6};
+pub use neighbours::{igmp, mld, ndp};
 use shunt_encap::checksum::update_u16;
 use shunt_encap::ip::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_encap::{
     ArpPacket, ArpRepr, Checksum, Ecn, EthernetFrame, EthernetRepr, Ipv4Packet, Ipv4Repr,
-    Ipv6Packet, Ipv6Repr, TcpPacket, UdpPacket, VxlanHeader, VxlanRepr, complete_l4_v4, decap_tos,
-    flow_hash_v4, is_partial_l4_v4,
+    TcpPacket, UdpPacket, VxlanHeader, VxlanRepr, complete_l4_v4, decap_tos, flow_hash_v4,
+    is_partial_l4_v4,
 };
+pub use sizes::{fragment, mss, sctp, tunnel};
 
 /// A target's check.
 pub type Body = fn(&[u8]);
 
 /// The bodies by name, in the order of the targets.
-pub const BODIES: [(&str, Body); 7] = [
+pub const BODIES: [(&str, Body); 18] = [
     ("arp", arp),
     ("checksum", checksum),
     ("ethernet", ethernet),
+    ("extension", extension),
     ("fib4", fib4),
     ("fib6", fib6),
+    ("fragment", fragment),
+    ("icmp", icmp),
+    ("icmpv6", icmpv6),
+    ("igmp", igmp),
     ("ipv4", ipv4),
+    ("ipv6", ipv6),
+    ("mld", mld),
+    ("mss", mss),
+    ("ndp", ndp),
+    ("sctp", sctp),
+    ("tunnel", tunnel),
     ("vxlan", vxlan),
 ];
 
@@ -186,18 +205,6 @@ fn tcp_and_udp(packet: &Ipv4Packet<&[u8]>) {
         filled.fill_checksum_v4(src, dst);
         assert!(filled.checksum() != 0 && filled.verify_checksum_v4(src, dst));
     }
-}
-
-fn ipv6(data: &[u8]) {
-    let Ok(packet) = Ipv6Packet::new_checked(data) else {
-        return;
-    };
-    assert_eq!(packet.payload().len(), usize::from(packet.payload_len()));
-    let repr = Ipv6Repr::parse(&packet);
-    let mut again = data.to_vec();
-    repr.emit(&mut again).expect("the packet was long enough");
-    let view = Ipv6Packet::new_checked(&again[..]).expect("our own header is sound");
-    assert_eq!(Ipv6Repr::parse(&view), repr);
 }
 
 /// What comes to the tunnel's UDP port: a VXLAN header and a frame.
