@@ -130,7 +130,7 @@ fn flow(body: &[u8]) {
     assert_eq!(body[transport..transport + 4], ports.to_be_bytes());
 }
 
-/// ICMPv6, as [`icmp`].
+/// ICMPv6, as [`icmp()`].
 pub fn icmpv6(data: &[u8]) {
     let [kind, a, b, c, d, packet @ ..] = data else {
         return;

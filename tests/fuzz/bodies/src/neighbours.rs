@@ -133,7 +133,7 @@ pub fn igmp(data: &[u8]) {
     }
 }
 
-/// MLD, as [`igmp`].
+/// MLD, as [`igmp()`].
 pub fn mld(data: &[u8]) {
     if let Ok(news) = parse_mld(data) {
         let news: Vec<_> = news.collect();
