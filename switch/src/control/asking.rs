@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::daemon::Daemon;
 use super::pods::request;
-use crate::tables::Role;
+use crate::tables::{PortId, Role};
 use crate::worker::Command;
 
 /// Requests by ARP and NDP in one tick, each to one pod or to all: a scan of unknown addresses must
@@ -30,23 +30,22 @@ impl Daemon {
         self.request_budget -= due.len();
         for address in due {
             let bound = self.bindings.get(address).map(|binding| binding.port);
-            let mut ports = vec![Vec::new(); self.workers.len()];
-            for record in self.ports.iter().filter(|record| record.role == Role::Pod) {
-                let Ok(id) = record.slot else { continue };
-                if bound.is_none_or(|bound| bound == id) {
-                    ports[record.worker].push(id);
-                }
-            }
             let frame = request(&self.config.gateway, address);
-            for (worker, ports) in ports.into_iter().enumerate().filter(|(_, p)| !p.is_empty()) {
-                self.workers.send(
-                    worker,
-                    Command::Send {
-                        ports,
-                        frame: frame.clone(),
-                    },
-                );
+            self.send_to_pods(&frame, |id| bound.is_none_or(|bound| bound == id));
+        }
+    }
+
+    /// Sends a frame to the pods' ports that are wanted.
+    pub(super) fn send_to_pods(&mut self, frame: &[u8], wanted: impl Fn(PortId) -> bool) {
+        let mut ports = vec![Vec::new(); self.workers.len()];
+        for record in self.ports.iter().filter(|record| record.role == Role::Pod) {
+            if let Some(id) = record.id().filter(|id| wanted(*id)) {
+                ports[record.worker].push(id);
             }
+        }
+        for (worker, ports) in ports.into_iter().enumerate().filter(|(_, p)| !p.is_empty()) {
+            let frame = frame.to_vec();
+            self.workers.send(worker, Command::Send { ports, frame });
         }
     }
 

@@ -9,7 +9,7 @@ use shunt_encap::IpFamily;
 use super::daemon::Daemon;
 use super::nodes::default_route;
 use super::path_mtu::FLOOR_V6;
-use super::rib::{HopKey, family};
+use super::rib::HopKey;
 use crate::config::{GatewayConfig, NodeConfig};
 
 impl Daemon {
@@ -72,9 +72,11 @@ fn attachment(
     let has = |wanted: IpFamily| {
         if addresses.is_empty() {
             let cidrs = node.pod_cidrs.iter();
-            cidrs.map(IpNet::addr).any(|own| family(own) == wanted)
+            cidrs
+                .map(IpNet::addr)
+                .any(|own| IpFamily::of(own) == wanted)
         } else {
-            addresses.iter().any(|own| family(*own) == wanted)
+            addresses.iter().any(|own| IpFamily::of(*own) == wanted)
         }
     };
     let mut told = Attachment {
@@ -103,7 +105,7 @@ fn attachment(
         });
         if mtu > remote {
             let local = node.pod_cidrs.iter().copied();
-            let local = local.filter(|cidr| family(cidr.addr()) == inner);
+            let local = local.filter(|cidr| IpFamily::of(cidr.addr()) == inner);
             told.routes
                 .extend(local.map(|prefix| RouteMtu { prefix, mtu }));
         }

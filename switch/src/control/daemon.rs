@@ -20,7 +20,7 @@ use super::path_mtu::PathMtus;
 use super::pinhole::{own_v4, own_v6};
 use super::pods::Bindings;
 use super::ports::Ports;
-use super::rib::{HopKey, Origin, Rib, Route, family};
+use super::rib::{HopKey, Origin, Rib, Route};
 use super::underlay::Mirror;
 use super::workers::{WorkerSetup, Workers};
 use crate::config::{Config, FlowsConfig};
@@ -246,7 +246,8 @@ impl Daemon {
 
     /// This node's address of one family.
     pub(super) fn own_address(&self, wanted: IpFamily) -> Option<IpAddr> {
-        self.own_addresses().find(|own| family(*own) == wanted)
+        self.own_addresses()
+            .find(|own| IpFamily::of(*own) == wanted)
     }
 
     /// The network says that the path to a remote node takes packets of up to `mtu` bytes, outer

@@ -14,7 +14,6 @@ use super::daemon::Daemon;
 use crate::config::Mode;
 use crate::street::Said;
 use crate::tables::{Multicast, PortId, Role};
-use crate::worker::Command;
 
 /// Seconds between two general queries (RFC 2236, 8.2).
 const QUERY_INTERVAL: u32 = 125;
@@ -130,7 +129,7 @@ impl Daemon {
         }
         if self.config.l2.querier && self.groups.asks(now) {
             for frame in self.queries() {
-                self.send_to_pods(&frame);
+                self.send_to_pods(&frame, |_| true);
             }
         }
     }
@@ -180,19 +179,6 @@ impl Daemon {
             }
         }
         frames
-    }
-
-    fn send_to_pods(&mut self, frame: &[u8]) {
-        let mut ports = vec![Vec::new(); self.workers.len()];
-        for record in self.ports.iter().filter(|record| record.role == Role::Pod) {
-            if let Some(id) = record.id() {
-                ports[record.worker].push(id);
-            }
-        }
-        for (worker, ports) in ports.into_iter().enumerate().filter(|(_, p)| !p.is_empty()) {
-            let frame = frame.to_vec();
-            self.workers.send(worker, Command::Send { ports, frame });
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use shunt_encap::{DscpPolicy, IpFamily, IpipParams, OuterHeader, VxlanParams};
 
 use super::daemon::Daemon;
 use super::path_mtu::FLOOR_V6;
-use super::rib::{HopKey, family};
+use super::rib::HopKey;
 use super::underlay::Path;
 use crate::config::Dscp;
 use crate::tables::{Action, NextHop, PortId};
@@ -25,7 +25,7 @@ impl Daemon {
         match key {
             HopKey::Pod { port, address } => {
                 let mac = self.bindings.get(address).and_then(|binding| binding.mac);
-                self.deliver(port, mac, family(address))
+                self.deliver(port, mac, IpFamily::of(address))
             }
             HopKey::Port { port, family } => {
                 let learned = self
@@ -112,7 +112,7 @@ impl Daemon {
         let (Some(uplink), Some(mac)) = (self.ports.uplink(), mac) else {
             return waiting;
         };
-        let (Some(port), Some(src_ip)) = (uplink.id(), self.own_address(family(via))) else {
+        let (Some(port), Some(src_ip)) = (uplink.id(), self.own_address(IpFamily::of(via))) else {
             return waiting;
         };
         let (src_mac, dst_mac) = (uplink.device_mac.unwrap_or_default().0, mac.0);

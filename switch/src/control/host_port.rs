@@ -1,15 +1,14 @@
 //! The port to the node's own stack.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use shunt_api::{ApiError, MacAddr, PortKind, PortSpec};
 use shunt_encap::IpFamily;
 
 use super::daemon::Daemon;
 use super::error::system;
+use super::pinhole::{own_v4, own_v6};
 use super::ports::{self, Opening, Record};
-use super::rib::{HopKey, Route, family};
+use super::rib::{HopKey, Route};
 use crate::config::HostConfig;
 use crate::host::{HostDevice, HostPlan, HostRoute, HostSettings};
 use crate::tables::Role;
@@ -76,14 +75,6 @@ impl Daemon {
 
     fn host_settings(&self, host: &HostConfig) -> HostSettings {
         let config = &self.config;
-        let v4 = match self.own_address(IpFamily::V4) {
-            Some(IpAddr::V4(v4)) => Some(v4),
-            _ => None,
-        };
-        let v6 = match self.own_address(IpFamily::V6) {
-            Some(IpAddr::V6(v6)) => Some(v6),
-            _ => None,
-        };
         // The VTEP's, and with it the node's, in another range: the same after a restart.
         let [_, _, a, b, c, d] = config.vxlan.vtep_mac.0;
         HostSettings {
@@ -96,8 +87,8 @@ impl Daemon {
             gateway: config.gateway.address,
             gateway6: config.gateway.address6,
             gateway_mac: config.gateway.mac,
-            address: v4,
-            address6: v6,
+            address: own_v4(&config.node),
+            address6: own_v6(&config.node),
             masquerade: host.masquerade,
             pod_cidrs: config.node.pod_cidrs.clone(),
             cluster_cidrs: config.node.cluster_cidrs.clone(),
@@ -219,7 +210,11 @@ fn plan<'a>(
     remote: Option<u32>,
     routes: impl Iterator<Item = (&'a IpNet, &'a Route)>,
 ) -> HostPlan {
-    let given = |inner: IpFamily| cluster.iter().any(|cidr| family(cidr.addr()) == inner);
+    let given = |inner: IpFamily| {
+        cluster
+            .iter()
+            .any(|cidr| IpFamily::of(cidr.addr()) == inner)
+    };
     let away = |prefix: &IpNet| HostRoute {
         prefix: *prefix,
         mtu: remote,
@@ -234,7 +229,7 @@ fn plan<'a>(
         let inside = cluster.iter().any(|cidr| cidr.contains(prefix));
         if prefix.prefix_len() == prefix.max_prefix_len() && !inside {
             nodes.push(prefix.addr());
-        } else if !given(family(prefix.addr())) {
+        } else if !given(IpFamily::of(prefix.addr())) {
             prefixes.push(away(prefix));
         }
     }
@@ -247,6 +242,8 @@ fn plan<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use shunt_api::Encap;
 
     use super::*;

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use shunt_api::{ApiError, Encap, ErrorCode, MacAddr, RouteInfo, RouteSpec, RouteTarget, vtep_mac};
+use shunt_encap::IpFamily;
 
 use super::daemon::Daemon;
 use super::error::{refuse, system};
 use super::hops::{too_small, travels};
 use super::nodes::gives_way;
 use super::ports::faults;
-use super::rib::{HopKey, Origin, Route, family};
+use super::rib::{HopKey, Origin, Route};
 use crate::tables::{Action, Role};
 
 impl Daemon {
@@ -166,7 +167,7 @@ impl Daemon {
                     }
                     Ok(HopKey::Port {
                         port: id,
-                        family: family(prefix.addr()),
+                        family: IpFamily::of(prefix.addr()),
                     })
                 }
                 Some(_) => Err(refuse(
@@ -188,7 +189,7 @@ impl Daemon {
                     via: *via,
                     encap: *encap,
                     vtep_mac,
-                    inner: family(prefix.addr()),
+                    inner: IpFamily::of(prefix.addr()),
                 })
             }
         }

@@ -25,7 +25,7 @@ pub(super) fn hear(
     }
     if target == context.tables.gateway {
         if packet.sender_protocol_addr.is_unspecified() {
-            conflict(context, &packet, target);
+            context.conflict(target.into(), MacAddr(packet.sender_hardware_addr));
         }
         return Ok(answer(context, frame, &packet));
     }
@@ -38,7 +38,7 @@ pub(super) fn hear(
     let proxied = if packet.sender_protocol_addr.is_unspecified() {
         let taken = owner.is_some_and(|port| port != context.port);
         if taken {
-            conflict(context, &packet, target);
+            context.conflict(target.into(), MacAddr(packet.sender_hardware_addr));
         }
         taken
     } else {
@@ -100,7 +100,7 @@ fn check(context: &mut Context<'_>, packet: &ArpRepr, link: Link) -> Result<(), 
         return Ok(());
     }
     if gateway || context.local_port(sender.into()).is_some() {
-        conflict(context, packet, sender);
+        context.conflict(sender.into(), MacAddr(packet.sender_hardware_addr));
     }
     Err(DropReason::SpoofedArp)
 }
@@ -109,15 +109,6 @@ fn check(context: &mut Context<'_>, packet: &ArpRepr, link: Link) -> Result<(), 
 /// own (RFC 5798, 7.3) in frames from another.
 fn guard_names(guard: &crate::tables::Guard, packet: &ArpRepr) -> bool {
     guard.macs.contains(&MacAddr(packet.sender_hardware_addr))
-}
-
-#[cold]
-fn conflict(context: &mut Context<'_>, packet: &ArpRepr, address: std::net::Ipv4Addr) {
-    context.report(Event::Conflict {
-        address: address.into(),
-        mac: MacAddr(packet.sender_hardware_addr),
-        port: context.port,
-    });
 }
 
 /// Turns the request in `frame` into the gateway's reply.

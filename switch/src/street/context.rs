@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shunt_afxdp::{Frame, Pool};
+use shunt_api::MacAddr;
 use shunt_fib::{Fib4Reader, Fib6Reader, NextHopIndex};
 
 use super::{Event, Events, Outbox, Pending};
@@ -69,6 +70,13 @@ impl<'a> Context<'a> {
             self.budget.events = left;
             self.events.report(event);
         }
+    }
+
+    /// Tells the control thread that the sender asks for, or claims, an address of another's.
+    #[cold]
+    pub(super) fn conflict(&mut self, address: IpAddr, mac: MacAddr) {
+        let port = self.port;
+        self.report(Event::Conflict { address, mac, port });
     }
 
     /// Takes one request to the switch itself out of the port's budget.

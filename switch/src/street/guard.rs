@@ -12,13 +12,11 @@ use shunt_encap::ip::{
 
 use super::Context;
 use super::ipv6::Fixed;
+use super::ndp::{FIRST_NDP, LAST_NDP};
 use crate::config::Mode;
 use crate::stats::DropReason;
 use crate::tables::{Action, Guard};
 
-/// Neighbour discovery's types (RFC 4861, 4).
-const DISCOVERY_FIRST: u8 = 133;
-const DISCOVERY_LAST: u8 = 137;
 /// Router advertisement and redirect (RFC 4861, 4.2 and 4.5).
 const ROUTER_MESSAGES: [u8; 2] = [134, 137];
 
@@ -94,8 +92,8 @@ pub(super) fn ipv6(
     let source = fixed.source;
     let payload = bytes.get(upper.offset..).unwrap_or_default();
     // What discovery says of its sender, its handler checks.
-    let discovery = upper.protocol == PROTOCOL_ICMPV6
-        && matches!(payload.first(), Some(DISCOVERY_FIRST..=DISCOVERY_LAST));
+    let discovery =
+        upper.protocol == PROTOCOL_ICMPV6 && matches!(payload.first(), Some(FIRST_NDP..=LAST_NDP));
     if !discovery && (source == context.tables.gateway6 || is_neighbours(context, guard, source)) {
         return Err(DropReason::SpoofedSource);
     }
@@ -122,9 +120,7 @@ pub(super) fn ipv6(
         PROTOCOL_ICMPV6 if first => match payload.first() {
             Some(kind) if ROUTER_MESSAGES.contains(kind) => Err(DropReason::RogueRouter),
             // Discovery is never cut into fragments (RFC 6980, 5).
-            Some(DISCOVERY_FIRST..=DISCOVERY_LAST) if upper.fragment.is_some() => {
-                Err(DropReason::BadNdp)
-            }
+            Some(FIRST_NDP..=LAST_NDP) if upper.fragment.is_some() => Err(DropReason::BadNdp),
             _ => Ok(()),
         },
         PROTOCOL_IPIP | PROTOCOL_IPV6 => tunnel(context, fixed.destination.into()),

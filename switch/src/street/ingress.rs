@@ -1,4 +1,5 @@
-//! Ingress of a pod's port: what is this frame, may it come from here, and is it for the gateway?
+//! Ingress of a pod's port and of the node's own stack: what is this frame, may it come from here,
+//! and is it for the gateway?
 
 use std::sync::atomic::Ordering;
 
@@ -37,11 +38,27 @@ impl Link {
 }
 
 impl Street {
-    /// One verdict per frame; routed packets are gathered for `forward`.
+    /// One verdict per frame of a pod's; routed packets are gathered for `forward`.
     pub(super) fn pod_ingress(&mut self, context: &mut Context<'_>, batch: &mut [Frame]) {
+        self.each_frame(context, batch, Self::pod_frame);
+    }
+
+    /// One verdict per frame of the node's own stack, which routes to the pods through the gateway
+    /// as a pod does to the world.
+    pub(super) fn host_ingress(&mut self, context: &mut Context<'_>, batch: &mut [Frame]) {
+        self.each_frame(context, batch, Self::gateway_frame);
+    }
+
+    #[inline]
+    fn each_frame(
+        &mut self,
+        context: &mut Context<'_>,
+        batch: &mut [Frame],
+        judge: impl Fn(&mut Self, &mut Context<'_>, &mut Frame, Link) -> Result<Verdict, DropReason>,
+    ) {
         for frame in batch {
             let verdict = match Link::read(frame.data(context.pool.umem())) {
-                Ok(link) => self.pod_frame(context, frame, link),
+                Ok(link) => judge(self, context, frame, link),
                 Err(reason) => Err(reason),
             };
             match verdict {
@@ -71,17 +88,29 @@ impl Street {
             guard::mac(guard, link.src)?;
         }
         if context.tables.mode == Mode::L2 {
-            let bridged = station(context, link.src)?;
+            let domain = station(context, link.src)?;
             if link.dst != gateway {
-                return l2(context, frame, link, bridged);
+                return l2(context, frame, link, domain);
             }
         }
+        self.gateway_frame(context, frame, link)
+    }
+
+    /// A frame that only the gateway may be meant by.
+    #[inline]
+    fn gateway_frame(
+        &mut self,
+        context: &mut Context<'_>,
+        frame: &mut Frame,
+        link: Link,
+    ) -> Result<Verdict, DropReason> {
+        let to_gateway = link.dst == context.tables.gateway_mac;
         match link.ethertype {
-            ETHERTYPE_IPV4 if link.dst == gateway => self.route_v4(context, frame),
-            ETHERTYPE_IPV6 if link.dst == gateway || link.dst.is_multicast() => {
+            ETHERTYPE_IPV4 if to_gateway => self.route_v4(context, frame),
+            ETHERTYPE_IPV6 if to_gateway || link.dst.is_multicast() => {
                 self.route_v6(context, frame, link)
             }
-            ETHERTYPE_ARP if link.dst == gateway || link.dst.is_multicast() => {
+            ETHERTYPE_ARP if to_gateway || link.dst.is_multicast() => {
                 arp::hear(context, frame, link)
             }
             ETHERTYPE_IPV4 if link.dst.is_multicast() => Err(DropReason::MulticastNotRouted),
@@ -92,7 +121,7 @@ impl Street {
 
     /// An IPv4 packet to the gateway's MAC.
     #[inline]
-    pub(super) fn route_v4(
+    fn route_v4(
         &mut self,
         context: &mut Context<'_>,
         frame: &mut Frame,
@@ -104,7 +133,7 @@ impl Street {
 
     /// An IPv6 packet to the gateway's MAC, or one that every neighbour hears.
     #[inline]
-    pub(super) fn route_v6(
+    fn route_v6(
         &mut self,
         context: &mut Context<'_>,
         frame: &mut Frame,
@@ -127,15 +156,9 @@ impl Street {
     }
 }
 
-/// Where a bridged frame belongs.
-#[derive(Debug, Clone, Copy)]
-struct Bridged {
-    domain: DomainId,
-}
-
-/// The MAC table hears of the sender.
+/// The MAC table hears of the sender. Returns the domain that the frame is bridged in.
 #[inline]
-fn station(context: &mut Context<'_>, source: MacAddr) -> Result<Bridged, DropReason> {
+fn station(context: &mut Context<'_>, source: MacAddr) -> Result<DomainId, DropReason> {
     let domain = context.entry.domain;
     let bridge = context
         .tables
@@ -145,7 +168,7 @@ fn station(context: &mut Context<'_>, source: MacAddr) -> Result<Bridged, DropRe
     if bridge.fdb.refresh(source, context.now) != Some(context.port) {
         unknown_station(context, source)?;
     }
-    Ok(Bridged { domain })
+    Ok(domain)
 }
 
 /// A station that is not known behind this port: tell the control thread, unless there is no room
@@ -172,9 +195,8 @@ fn l2(
     context: &mut Context<'_>,
     frame: &mut Frame,
     link: Link,
-    bridged: Bridged,
+    domain: DomainId,
 ) -> Result<Verdict, DropReason> {
-    let Bridged { domain } = bridged;
     match link.ethertype {
         ETHERTYPE_ARP => {
             let verdict = arp::overhear(context, frame, link)?;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use shunt_afxdp::{Frame, Pool};
 use shunt_encap::ethernet::HEADER_LEN;
 use shunt_encap::ip::PROTOCOL_SCTP;
-use shunt_encap::{Error, Ipv4Packet};
+use shunt_encap::{Error, Ipv4Packet, is_partial_l4_v4};
 
 use super::{Context, guard, partial};
 use crate::stats::DropReason;
@@ -38,7 +38,7 @@ pub(super) fn admit(
             guard::ipv4(context, guard, &packet)?;
         }
         let (partial, sctp) = if context.entry.partial_checksums {
-            (partial::of_v4(bytes), packet.protocol() == PROTOCOL_SCTP)
+            (is_partial_l4_v4(bytes), packet.protocol() == PROTOCOL_SCTP)
         } else {
             (None, false)
         };

@@ -6,6 +6,7 @@ use shunt_afxdp::Frame;
 use shunt_encap::ethernet::HEADER_LEN;
 use shunt_encap::extension::{ExtensionError, Upper, walk_v6};
 use shunt_encap::ip::{PROTOCOL_ICMPV6, PROTOCOL_SCTP};
+use shunt_encap::is_partial_l4_v6;
 
 use super::{Context, guard, ipv4, partial};
 use crate::stats::DropReason;
@@ -87,7 +88,7 @@ pub(super) fn admit(context: &mut Context<'_>, frame: &mut Frame) -> Result<Admi
         } else {
             check_scope(context, &fixed)?;
             let (partial, sctp) = if context.entry.partial_checksums {
-                (partial::of_v6(bytes), upper.protocol == PROTOCOL_SCTP)
+                (is_partial_l4_v6(bytes), upper.protocol == PROTOCOL_SCTP)
             } else {
                 (None, false)
             };

@@ -19,7 +19,6 @@ mod events;
 mod forward;
 mod fragment;
 mod guard;
-mod host;
 mod icmp;
 mod ingress;
 mod ipv4;

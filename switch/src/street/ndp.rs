@@ -13,7 +13,7 @@ use shunt_encap::ndp::{
 
 use super::arp::heard;
 use super::ingress::Link;
-use super::{Context, Event, Verdict, guard};
+use super::{Context, Verdict, guard};
 use crate::config::Mode;
 use crate::stats::DropReason;
 use crate::tables::Role;
@@ -21,8 +21,8 @@ use crate::tables::Role;
 /// Room for an advertisement with its option.
 const MAX_ADVERTISEMENT: usize = 96;
 /// The first of the types that are neighbour discovery's and not listener discovery's.
-const FIRST_NDP: u8 = 133;
-const LAST_NDP: u8 = 137;
+pub(super) const FIRST_NDP: u8 = 133;
+pub(super) const LAST_NDP: u8 = 137;
 
 /// Discovery that only the switch hears (L3 mode, or to the gateway's MAC): the gateway answers for
 /// itself, and in L3 mode for every address that is routed but the asker's own (proxy
@@ -124,7 +124,7 @@ fn check(
             || guard::is_own(context, guard, address.into());
         if !own {
             if address == context.tables.gateway6 || context.local_port(address.into()).is_some() {
-                conflict(context, address, link.src);
+                context.conflict(address.into(), link.src);
             }
             return Err(DropReason::SpoofedNdp);
         }
@@ -133,15 +133,6 @@ fn check(
         heard(context, address.into(), mac.unwrap_or(link.src));
     }
     Ok(())
-}
-
-#[cold]
-fn conflict(context: &mut Context<'_>, address: Ipv6Addr, mac: MacAddr) {
-    context.report(Event::Conflict {
-        address: address.into(),
-        mac,
-        port: context.port,
-    });
 }
 
 /// Somebody asks who has `target`.
@@ -159,7 +150,7 @@ fn solicited(
     if source.is_unspecified() {
         let taken = gateway || owner.is_some_and(|port| port != context.port);
         if taken {
-            conflict(context, target, link.src);
+            context.conflict(target.into(), link.src);
             advertise(context, link.src, ALL_NODES, target, gateway);
         }
         return Verdict::Consumed;

@@ -14,18 +14,6 @@ use super::ipv6;
 /// The largest IP packet behind an Ethernet header.
 const MAX_FRAME: usize = HEADER_LEN + u16::MAX as usize;
 
-/// In an IPv4 packet.
-#[inline]
-pub(super) fn of_v4(packet: &[u8]) -> Option<PartialChecksum> {
-    is_partial_l4_v4(packet)
-}
-
-/// In an IPv6 packet.
-#[inline]
-pub(super) fn of_v6(packet: &[u8]) -> Option<PartialChecksum> {
-    is_partial_l4_v6(packet)
-}
-
 /// Notes it on the frame, whose IP packet starts 14 bytes in.
 #[inline]
 pub(super) fn note(frame: &mut Frame, partial: PartialChecksum) {
@@ -40,7 +28,7 @@ pub(super) fn note(frame: &mut Frame, partial: PartialChecksum) {
 /// Notes it on a bridged frame with an IPv4 packet.
 #[inline]
 pub(super) fn note_bridged_v4(frame: &mut Frame, pool: &Pool) {
-    let sctp = note_bridged(frame, pool, of_v4, |bytes, available| {
+    let sctp = note_bridged(frame, pool, is_partial_l4_v4, |bytes, available| {
         let packet = Ipv4Packet::new_checked_head(bytes, available).ok()?;
         Some((usize::from(packet.total_len()), packet.protocol()))
     });
@@ -52,7 +40,7 @@ pub(super) fn note_bridged_v4(frame: &mut Frame, pool: &Pool) {
 /// Notes it on a bridged frame with an IPv6 packet.
 #[inline]
 pub(super) fn note_bridged_v6(frame: &mut Frame, pool: &Pool) {
-    let sctp = note_bridged(frame, pool, of_v6, |bytes, available| {
+    let sctp = note_bridged(frame, pool, is_partial_l4_v6, |bytes, available| {
         let length = ipv6::Fixed::read(bytes, available).ok()?.total_len();
         Some((length, walk_v6(bytes).ok()?.protocol))
     });
@@ -89,8 +77,8 @@ fn note_bridged(
 }
 
 /// Completes the CRC32c of an SCTP packet whose sender left it to its hardware
-/// (`skb_crc32c_csum_help`, net/core/dev.c): at once, because a
-/// frame's metadata have no word for it, and offloaded SCTP is rare.
+/// (`skb_crc32c_csum_help`, net/core/dev.c): at once, because a frame's metadata have no word for
+/// it, and offloaded SCTP is rare.
 #[cold]
 pub(super) fn complete_sctp(frame: &mut Frame, pool: &Pool) {
     let umem = pool.umem();

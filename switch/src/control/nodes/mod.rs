@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use shunt_api::{Encap, MacAddr};
 use shunt_encap::IpFamily;
 
-use super::rib::{HopKey, Origin, Rib, RibError, Route, family};
+use super::rib::{HopKey, Origin, Rib, RibError, Route};
 
 /// Which of them there ought to be. A route that a user has asked for stands before any of them;
 /// that is for the caller.
@@ -91,7 +91,7 @@ impl NodeRoutes {
     /// Where the switch's own route for exactly this prefix leads, if there ought to be one.
     pub(crate) fn wanted(&self, prefix: IpNet) -> Option<HopKey> {
         let address = prefix.addr();
-        let inner = family(address);
+        let inner = IpFamily::of(address);
         if self.joined && prefix == default_route(inner) {
             return Some(HopKey::Outside(inner));
         }

@@ -62,11 +62,3 @@ impl Origin {
         }
     }
 }
-
-/// The family of an address.
-pub(crate) fn family(address: IpAddr) -> IpFamily {
-    match address {
-        IpAddr::V4(_) => IpFamily::V4,
-        IpAddr::V6(_) => IpFamily::V6,
-    }
-}

@@ -16,7 +16,7 @@ use shunt_fib::{Fib4Writer, Fib6Writer, FibError, NextHopIndex};
 
 use crate::tables::PortId;
 
-pub(crate) use key::{HopKey, Origin, family};
+pub(crate) use key::{HopKey, Origin};
 
 /// A route.
 #[derive(Debug, Clone, PartialEq)]
