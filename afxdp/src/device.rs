@@ -2,16 +2,23 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::pool::Pool;
 use crate::program::{Pinhole, ProgramKind};
 use crate::socket::{Closed, Sent, Socket, SocketConfig, Statistics};
-use crate::sys::{bpf, netdev};
+use crate::sys::netdev;
 use crate::umem::Umem;
+
+mod steering;
+
+use steering::{Attachment, Steering, attach, refuse_foreign};
+
+/// How long opening waits for a device of the same index that is being closed.
+const RETIRED_WAIT: Duration = Duration::from_secs(1);
 
 /// Where the XDP program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +65,8 @@ pub struct DeviceConfig {
     pub completion_size: u32,
     /// Chunks the kernel is to hold for receiving, per queue.
     pub rx_frames: u32,
+    /// Whether it holds more for queues that are busy, see [`SocketConfig::adaptive`].
+    pub adaptive: bool,
     /// The XDP program.
     pub program: ProgramKind,
     /// Where it is to run.
@@ -74,22 +83,10 @@ impl DeviceConfig {
             fill_size: 1024,
             completion_size: 1024,
             rx_frames: 1024,
+            adaptive: false,
             program,
             mode: ModeChoice::Auto,
         }
-    }
-}
-
-/// An attached XDP program; detached when dropped.
-struct Attachment {
-    link: OwnedFd,
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        // Not left to closing: a process forked in between may hold the link for a moment. An error
-        // says that the device, and with it the attachment, is gone.
-        let _ = bpf::detach_link(self.link.as_fd());
     }
 }
 
@@ -99,8 +96,10 @@ impl Drop for Attachment {
 pub struct Device {
     // In the order of dropping: first no more frames come in, then the sockets go.
     attachment: Attachment,
-    map: OwnedFd,
+    /// `None` once it is retired.
+    steering: Option<Steering>,
     sockets: Vec<Socket>,
+    umem: Arc<Umem>,
     name: String,
     ifindex: u32,
     mode: XdpMode,
@@ -112,7 +111,8 @@ pub struct Device {
 
 impl Device {
     /// Opens a device: a socket on each active receive queue, fill rings filled from `pool`, the
-    /// program attached last.
+    /// program attached last. Waits up to a second for a retired device of the same index, and up to
+    /// half a one for each queue of a device that was just closed.
     ///
     /// # Errors
     /// See [`Error`]; all is undone. A program already on the device is never replaced.
@@ -123,18 +123,16 @@ impl Device {
             move |error: io::Error| Error::from_kernel(operation, name, "CAP_NET_ADMIN", error)
         };
         let ifindex = netdev::ifindex(&name).map_err(fail("looking up the device"))?;
+        // Its program would seem to be somebody else's. When it takes longer, what follows says why.
+        umem.wait_retired_device(ifindex, RETIRED_WAIT);
         refuse_foreign(&name, ifindex)?;
         let queues = netdev::rx_queues(&name).map_err(fail("reading the number of queues"))?;
         let multi_buffer = umem.with_anchor(|_, multi_buffer| Ok(multi_buffer))?;
-        let map = bpf::create_xskmap(queues).map_err(|error| {
-            Error::from_kernel(
-                "making an XSKMAP",
-                &name,
-                "CAP_BPF and CAP_NET_ADMIN",
-                error,
-            )
-        })?;
-        let program = load(&config.program, &map, multi_buffer)?;
+        let steering = if config.program == ProgramKind::Pod {
+            Steering::Shared(umem.banks().place(&name, ifindex, queues, multi_buffer)?)
+        } else {
+            Steering::own(&name, &config.program, queues, multi_buffer)?
+        };
         let mut sockets = Vec::with_capacity(queues as usize);
         for queue in 0..queues {
             let socket_config = SocketConfig {
@@ -144,19 +142,20 @@ impl Device {
                 fill_size: config.fill_size,
                 completion_size: config.completion_size,
                 rx_frames: config.rx_frames,
+                adaptive: config.adaptive,
             };
             sockets.push(Socket::open(umem, &name, socket_config, pool)?);
         }
-        for socket in &sockets {
-            bpf::set_xsk(map.as_fd(), socket.queue(), socket.fd())
-                .map_err(fail("adding a socket to the XSKMAP"))?;
-        }
+        steering
+            .fill(&sockets)
+            .map_err(fail("adding a socket to the XSKMAP"))?;
         let (attachment, mode, fallback_reason) =
-            attach(&name, ifindex, program.as_fd(), config.mode)?;
+            attach(&name, ifindex, steering.program(), config.mode)?;
         Ok(Self {
             attachment,
-            map,
+            steering: Some(steering),
             sockets,
+            umem: Arc::clone(umem),
             name,
             ifindex,
             mode,
@@ -256,17 +255,12 @@ impl Device {
     /// [`Error::NotAnUplink`], [`Error::Config`] for too many prefixes, or the kernel's refusal;
     /// the old one then stays.
     pub fn set_pinhole(&mut self, pinhole: Pinhole) -> Result<(), Error> {
-        if !matches!(self.program, ProgramKind::Uplink(_)) {
-            return Err(Error::NotAnUplink {
-                device: self.name.clone(),
-            });
-        }
         let kind = ProgramKind::Uplink(pinhole);
-        let program = load(&kind, &self.map, self.multi_buffer)?;
-        bpf::update_link(self.attachment.link.as_fd(), program.as_fd()).map_err(|error| {
-            let needs = "CAP_BPF and CAP_NET_ADMIN";
-            Error::from_kernel("replacing the XDP program", &self.name, needs, error)
-        })?;
+        let (name, frags) = (&self.name, self.multi_buffer);
+        match &mut self.steering {
+            Some(steering) => steering.replace(&self.attachment, name, &kind, frags)?,
+            None => return Ok(()),
+        }
         self.program = kind;
         Ok(())
     }
@@ -297,25 +291,44 @@ impl Device {
         self.sockets.iter().any(Socket::is_dead)
     }
 
+    /// Chunks that the kernel holds for it.
+    pub(crate) fn held(&self) -> usize {
+        self.sockets.iter().map(Socket::held).sum()
+    }
+
+    pub(crate) fn umem(&self) -> &Arc<Umem> {
+        &self.umem
+    }
+
     /// Detaches the program, so that frames pass to the kernel again, then closes the sockets and
     /// takes back every chunk.
     pub fn close(self, pool: &mut Pool) -> Closed {
         let Self {
             attachment,
-            map,
+            steering,
             sockets,
             ..
         } = self;
         drop(attachment);
-        for socket in &sockets {
-            // An error says that the kernel has cleared the entry itself, the device being gone.
-            let _ = bpf::clear_xsk(map.as_fd(), socket.queue());
+        if let Some(steering) = steering {
+            steering.end(sockets.len());
         }
         let mut closed = Closed::default();
         for socket in sockets {
             closed.reclaimed += socket.close(pool).reclaimed;
         }
         closed
+    }
+
+    /// Lets frames pass to the kernel again and leaves the rest of [`Device::close`] to another
+    /// thread, as the kernel takes some 20 ms over it. The chunks come back to the depot when the
+    /// kernel cannot write to them any more; until then [`Umem::retiring`] counts them.
+    pub fn retire(mut self) {
+        if let Some(steering) = self.steering.take() {
+            steering.end(self.sockets.len());
+        }
+        let umem = Arc::clone(&self.umem);
+        umem.retire(self);
     }
 }
 
@@ -327,78 +340,5 @@ impl fmt::Debug for Device {
             .field("program", &self.program)
             .field("sockets", &self.sockets)
             .finish_non_exhaustive()
-    }
-}
-
-fn load(kind: &ProgramKind, map: &OwnedFd, frags: bool) -> Result<OwnedFd, Error> {
-    bpf::load_xdp(kind.name(), &kind.assemble(map.as_raw_fd())?, frags)
-}
-
-/// An error when the device carries an XDP program in any mode.
-fn refuse_foreign(device: &str, ifindex: u32) -> Result<(), Error> {
-    let id = netdev::xdp_program(ifindex).map_err(|error| {
-        Error::from_kernel("asking for the XDP program", device, "CAP_NET_ADMIN", error)
-    })?;
-    match id {
-        None => Ok(()),
-        Some(id) => {
-            let name = bpf::program_name(id).unwrap_or_default();
-            Err(Error::ForeignProgram {
-                device: device.to_owned(),
-                name,
-                id,
-            })
-        }
-    }
-}
-
-fn attach(
-    device: &str,
-    ifindex: u32,
-    program: BorrowedFd<'_>,
-    choice: ModeChoice,
-) -> Result<(Attachment, XdpMode, Option<String>), Error> {
-    let try_mode = |mode| {
-        let flags = match mode {
-            XdpMode::Native => bpf::DRV_MODE,
-            XdpMode::Skb => bpf::SKB_MODE,
-        };
-        bpf::attach_xdp(program, ifindex, flags)
-            .map(|link| Attachment { link })
-            .map_err(|source| {
-                // Somebody else's program may have come since the check.
-                if let Err(foreign) = refuse_foreign(device, ifindex) {
-                    return foreign;
-                }
-                match Error::from_kernel(
-                    "attaching an XDP program",
-                    device,
-                    "CAP_NET_ADMIN and CAP_BPF",
-                    source,
-                ) {
-                    Error::Kernel { source, .. } => Error::Attach {
-                        device: device.to_owned(),
-                        mode,
-                        source,
-                    },
-                    other => other,
-                }
-            })
-    };
-    match choice {
-        ModeChoice::Skb => Ok((try_mode(XdpMode::Skb)?, XdpMode::Skb, None)),
-        ModeChoice::Native => Ok((try_mode(XdpMode::Native)?, XdpMode::Native, None)),
-        ModeChoice::Auto => match try_mode(XdpMode::Native) {
-            Ok(attachment) => Ok((attachment, XdpMode::Native, None)),
-            Err(Error::Attach { source, .. }) => {
-                let attachment = try_mode(XdpMode::Skb)?;
-                Ok((
-                    attachment,
-                    XdpMode::Skb,
-                    Some(format!("the driver refused: {source}")),
-                ))
-            }
-            Err(error) => Err(error),
-        },
     }
 }

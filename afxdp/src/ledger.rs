@@ -78,6 +78,8 @@ pub(crate) struct Holdings {
     pub(crate) filling: Ledger,
     pub(crate) sending: Ledger,
     pub(crate) partial: Option<Partial>,
+    /// Chunks lent by the UMEM for a busy time, of those that the kernel holds for receiving.
+    pub(crate) borrowed: usize,
 }
 
 impl Holdings {
@@ -87,7 +89,14 @@ impl Holdings {
             filling: Ledger::new(umem.chunks()),
             sending: Ledger::new(umem.chunks()),
             partial: None,
+            borrowed: 0,
         }
+    }
+
+    /// Chunks outside of pools and frames.
+    pub(crate) fn held(&self) -> usize {
+        let partial = self.partial.as_ref().map_or(0, |p| p.frame.segments());
+        self.filling.held() + self.sending.held() + partial
     }
 
     /// Takes everything back, into the depot when `pool` is of another UMEM. Returns the number of
@@ -120,6 +129,7 @@ impl Drop for Holdings {
     fn drop(&mut self) {
         let umem = self.umem.clone();
         self.give_back(&mut Pool::new(&umem));
+        umem.repay(self.borrowed);
     }
 }
 

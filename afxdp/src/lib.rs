@@ -21,9 +21,11 @@ mod ledger;
 mod pool;
 pub mod program;
 pub mod ring;
+mod shared;
 mod socket;
 mod sys;
 mod umem;
+mod undertaker;
 
 pub use device::{Device, DeviceConfig, ModeChoice, XdpMode};
 pub use error::Error;

@@ -2,11 +2,10 @@
 //! kernel holds for it.
 
 use std::io;
-use std::ops::AddAssign;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
@@ -17,6 +16,11 @@ use crate::pool::Pool;
 use crate::ring::{Descriptor, XDP_PKT_CONTD};
 use crate::sys::{netdev, xsk};
 use crate::umem::Umem;
+
+mod quota;
+mod shape;
+
+pub use shape::{SocketConfig, Statistics};
 
 /// Most segments of a frame the kernel transmits: `MAX_SKB_FRAGS`, 17 unless the kernel was built
 /// otherwise. Most devices take one more, in the head of the skb (`xsk_build_skb` in
@@ -41,72 +45,6 @@ const DRAIN: Duration = Duration::from_micros(200);
 const DRAIN_PAUSES: u32 = 5;
 /// Pauses for frames it has taken and not completed: 51 ms in all.
 const DRAIN_PATIENT: u32 = 8;
-
-/// Shape of a socket. All ring sizes are in entries, powers of two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketConfig {
-    /// Queue of the device.
-    pub queue: u32,
-    /// Receive ring.
-    pub rx_size: u32,
-    /// Transmit ring.
-    pub tx_size: u32,
-    /// Fill ring, at least `rx_frames`.
-    pub fill_size: u32,
-    /// Completion ring.
-    pub completion_size: u32,
-    /// Chunks the kernel is to hold for receiving.
-    pub rx_frames: u32,
-}
-
-impl Default for SocketConfig {
-    fn default() -> Self {
-        Self {
-            queue: 0,
-            rx_size: 1024,
-            tx_size: 1024,
-            fill_size: 1024,
-            completion_size: 1024,
-            rx_frames: 1024,
-        }
-    }
-}
-
-/// Counters of a socket or, summed, of a device. The first six are the kernel's (`struct
-/// xdp_statistics`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Dropped by the kernel for other reasons than the ones below.
-    pub rx_dropped: u64,
-    /// Fill ring entries the kernel found invalid.
-    pub rx_invalid_descs: u64,
-    /// TX descriptors the kernel found invalid.
-    pub tx_invalid_descs: u64,
-    /// Dropped because the RX ring was full.
-    pub rx_ring_full: u64,
-    /// Attempts to receive with an empty fill ring.
-    pub rx_fill_ring_empty_descs: u64,
-    /// Attempts to transmit with an empty TX ring.
-    pub tx_ring_empty_descs: u64,
-    /// Descriptors from the kernel that were out of bounds or not of a chunk given to it.
-    pub bad_descriptors: u64,
-    /// Frames that can never be sent: no whole Ethernet header in the first segment, too many
-    /// segments, or of another UMEM. They went back to the pool.
-    pub tx_rejected: u64,
-}
-
-impl AddAssign for Statistics {
-    fn add_assign(&mut self, other: Self) {
-        self.rx_dropped += other.rx_dropped;
-        self.rx_invalid_descs += other.rx_invalid_descs;
-        self.tx_invalid_descs += other.tx_invalid_descs;
-        self.rx_ring_full += other.rx_ring_full;
-        self.rx_fill_ring_empty_descs += other.rx_fill_ring_empty_descs;
-        self.tx_ring_empty_descs += other.tx_ring_empty_descs;
-        self.bad_descriptors += other.bad_descriptors;
-        self.tx_rejected += other.tx_rejected;
-    }
-}
 
 /// What became of the frames given to [`Socket::tx`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,6 +74,10 @@ pub struct Socket {
     rings: xsk::Rings,
     holdings: Holdings,
     config: SocketConfig,
+    /// Chunks the kernel is to hold for receiving at present, `rx_frames` or more.
+    target: u32,
+    /// When much of it was last in use.
+    busy: Option<Instant>,
     /// Most segments of a frame to be sent.
     max_segments: usize,
     /// Descriptors are discarded up to the end of a frame that had a bad one.
@@ -147,8 +89,8 @@ pub struct Socket {
 
 impl Socket {
     /// Opens a socket on a queue of `device` and fills its fill ring from `pool`. The UMEM is
-    /// registered with the kernel if it was not yet. Waits up to a quarter of a second for the
-    /// queue of a socket that was just closed.
+    /// registered with the kernel if it was not yet. Waits up to half a second for the queue
+    /// of a socket that was just closed.
     ///
     /// # Errors
     /// See [`Error`]; all is undone.
@@ -158,7 +100,7 @@ impl Socket {
         config: SocketConfig,
         pool: &mut Pool,
     ) -> Result<Self, Error> {
-        check(&config)?;
+        config.check()?;
         if pool.umem().tag() != umem.tag() {
             return Err(Error::Config(
                 "the pool is of another UMEM than the socket".to_owned(),
@@ -205,6 +147,8 @@ impl Socket {
             rings,
             holdings: Holdings::new(umem),
             config,
+            target: config.rx_frames,
+            busy: None,
             max_segments,
             skipping: false,
             bad_descriptors: 0,
@@ -224,6 +168,11 @@ impl Socket {
         self.config.queue
     }
 
+    /// Chunks the kernel holds for receiving and transmitting, and those of an unfinished frame.
+    pub(crate) fn held(&self) -> usize {
+        self.holdings.held()
+    }
+
     /// Chunks the kernel holds for receiving; at most the size of the fill ring.
     fn filled(&self) -> u32 {
         self.holdings.filling.held() as u32
@@ -234,6 +183,9 @@ impl Socket {
     pub fn rx(&mut self, pool: &mut Pool, out: &mut Vec<Frame>, max: usize) -> usize {
         if pool.umem().tag() != self.holdings.umem.tag() {
             return 0;
+        }
+        if self.config.adaptive {
+            self.adapt();
         }
         let room = max.min(out.capacity() - out.len());
         let mut received = 0;
@@ -316,7 +268,7 @@ impl Socket {
 
     /// Gives the kernel chunks to receive into, up to the quota.
     fn refill(&mut self, pool: &mut Pool) {
-        let want = self.config.rx_frames.saturating_sub(self.filled());
+        let want = self.target.saturating_sub(self.filled());
         if want == 0 {
             return;
         }
@@ -568,29 +520,6 @@ impl std::fmt::Debug for Socket {
             .field("dead", &self.dead)
             .finish_non_exhaustive()
     }
-}
-
-fn check(config: &SocketConfig) -> Result<(), Error> {
-    // The bounds only catch slips; the kernel limits the sum of all rings by memory.
-    for (name, size) in [
-        ("rx_size", config.rx_size),
-        ("tx_size", config.tx_size),
-        ("fill_size", config.fill_size),
-        ("completion_size", config.completion_size),
-    ] {
-        if !size.is_power_of_two() || !(2..=1 << 20).contains(&size) {
-            return Err(Error::Config(format!(
-                "{name} is {size}, must be a power of two from 2 to 1048576"
-            )));
-        }
-    }
-    if config.rx_frames == 0 || config.rx_frames > config.fill_size {
-        return Err(Error::Config(format!(
-            "rx_frames is {}, must be from 1 to fill_size = {}",
-            config.rx_frames, config.fill_size
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

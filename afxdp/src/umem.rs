@@ -11,12 +11,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::device::Device;
 use crate::error::Error;
+use crate::shared::Banks;
 use crate::sys::memory::Mapping;
 use crate::sys::xsk;
+use crate::undertaker::Undertaker;
 
 /// Bytes the kernel keeps free in front of every received frame, see `XDP_PACKET_HEADROOM` in
 /// `include/uapi/linux/bpf.h`.
@@ -79,6 +83,9 @@ pub struct Umem {
     links: Box<[AtomicU64]>,
     depot: ArrayQueue<Magazine>,
     in_depot: AtomicUsize,
+    lent: AtomicUsize,
+    banks: Banks,
+    undertaker: Undertaker,
     anchor: Mutex<Option<Anchor>>,
 }
 
@@ -125,6 +132,9 @@ impl Umem {
             links: (0..count).map(|_| AtomicU64::new(0)).collect(),
             depot: ArrayQueue::new(count),
             in_depot: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
+            banks: Banks::default(),
+            undertaker: Undertaker::new(),
             anchor: Mutex::new(None),
         };
         let all: Vec<u32> = (0..config.chunks).collect();
@@ -194,6 +204,55 @@ impl Umem {
     /// [`Umem::chunks`] when every pool, socket and frame has given back what it had.
     pub fn available(&self) -> usize {
         self.in_depot.load(Relaxed)
+    }
+
+    /// Chunks that busy sockets may hold for receiving beyond their [`SocketConfig::rx_frames`], all
+    /// together: a quarter of all. They come back only by being received, so whoever promises chunks
+    /// to sockets counts this quarter as taken.
+    ///
+    /// [`SocketConfig::rx_frames`]: crate::SocketConfig::rx_frames
+    pub fn lendable(&self) -> usize {
+        self.chunks() / 4
+    }
+
+    /// Lends `more` chunks to a socket that has borrowed `own`. It gets what leaves as much for
+    /// others as it has itself, so that a few busy sockets get what they ask for and many share
+    /// (dynamic queue length thresholds, Choudhury and Hahne 1998).
+    pub(crate) fn borrow(&self, own: usize, more: usize) -> bool {
+        let lendable = self.lendable();
+        self.lent
+            .fetch_update(Relaxed, Relaxed, |lent| {
+                (own + more <= lendable.saturating_sub(lent)).then_some(lent + more)
+            })
+            .is_ok()
+    }
+
+    /// The end of [`Umem::borrow`].
+    pub(crate) fn repay(&self, chunks: usize) {
+        self.lent.fetch_sub(chunks, Relaxed);
+    }
+
+    /// Chunks of devices on their way out ([`Device::retire`]), not in the depot yet.
+    pub fn retiring(&self) -> usize {
+        self.undertaker.chunks()
+    }
+
+    /// Waits until all retired devices are closed, at most `patience`; false when they are not.
+    pub fn wait_retired(&self, patience: Duration) -> bool {
+        self.undertaker.wait(patience)
+    }
+
+    /// Waits until no device of this index is on its way out, at most `patience`.
+    pub(crate) fn wait_retired_device(&self, ifindex: u32, patience: Duration) -> bool {
+        self.undertaker.wait_for(ifindex, patience)
+    }
+
+    pub(crate) fn retire(&self, device: Device) {
+        self.undertaker.take(device);
+    }
+
+    pub(crate) fn banks(&self) -> &Banks {
+        &self.banks
     }
 
     /// log2 of the chunk size.

@@ -269,6 +269,9 @@ impl Client {
             Reply::Flows(_) => "flows",
             Reply::Stats(_) => "stats",
             Reply::Status(_) => "status",
+            Reply::Pod(_) => "pod",
+            Reply::Pods(_) => "pods",
+            Reply::Readiness(_) => "readiness",
             Reply::Error(_) => "error",
         };
         self.garbled(format_args!("`{kind}` answers another question"))

@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod queue;
 mod types;
 
 pub use client::{Client, ClientError, DEFAULT_SOCKET};
+pub use queue::{DEFAULT_STATE_DIR, DetachQueue, Queued};
 pub use types::*;

@@ -1,6 +1,7 @@
 //! Requests, replies, and what they carry.
 
 mod mac;
+mod pod;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use mac::{MacAddr, ParseMacError};
+pub use pod::{AttachmentKey, PodCheck, PodInfo, PodRoute, PodSpec, Readiness, Release};
 pub use port::{Attachment, PortInfo, PortKind, PortRole, PortSpec, RateLimit, RouteMtu};
 
 /// What the daemon is asked to do.
@@ -55,6 +57,31 @@ pub enum Request {
     Stats,
     /// Answer: [`Reply::Status`].
     Status,
+    /// Attach a pod by an interface that the daemon makes. Answer, once traffic flows:
+    /// [`Reply::Pod`]. On a refusal nothing is left of it.
+    PodAttach(Box<PodSpec>),
+    /// Detach a pod: its port, its addresses, its interface. Answer: [`Reply::Done`], also when
+    /// there is no such attachment.
+    PodDetach {
+        /// Who owns it.
+        key: AttachmentKey,
+    },
+    /// Compare an attachment with the kernel. Answer: [`Reply::Done`], or a refusal that names what
+    /// differs.
+    PodCheck(Box<PodCheck>),
+    /// Answer: [`Reply::Pods`].
+    PodList {
+        /// Only those of this network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<String>,
+    },
+    /// Whether pods can be attached. Answer: [`Reply::Readiness`].
+    Readiness {
+        /// Also whether this attachment can be made: refused as [`ErrorCode::Exists`] while it
+        /// stands. The answer comes when nothing of an earlier one of the same key is left.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<AttachmentKey>,
+    },
 }
 
 /// What the daemon answers.
@@ -81,6 +108,12 @@ pub enum Reply {
     Stats(StatsReport),
     /// To [`Request::Status`].
     Status(StatusReport),
+    /// To [`Request::PodAttach`].
+    Pod(Box<PodInfo>),
+    /// To [`Request::PodList`], by key.
+    Pods(Vec<PodInfo>),
+    /// To [`Request::Readiness`].
+    Readiness(Readiness),
     /// The request was refused; nothing was changed.
     Error(ApiError),
 }

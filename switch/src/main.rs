@@ -2,13 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{ErrorKind, stdout};
+use std::io::{ErrorKind, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use shunt_api::DEFAULT_SOCKET;
 use shunt_switch::cli::{AskError, Cli, Command, ask};
+use shunt_switch::cni::{self, CniError};
 use shunt_switch::config::Config;
 
 fn main() -> ExitCode {
@@ -24,7 +25,11 @@ fn main() -> ExitCode {
             }
             // Each error of ours has its cause in its own text.
             eprintln!("shunt: {error}");
-            ask_error.map_or(ExitCode::FAILURE, |error| error.exit_code().into())
+            let cni_error = error.downcast_ref::<CniError>();
+            ask_error
+                .map(AskError::exit_code)
+                .or(cni_error.map(CniError::exit_code))
+                .map_or(ExitCode::FAILURE, ExitCode::from)
         }
     }
 }
@@ -40,6 +45,10 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Check { config } => {
             Config::load(&config)?;
             println!("ok");
+            Ok(())
+        }
+        Command::Cni(command) => {
+            cni::run(&command, socket.as_deref(), &mut stdout(), &mut stderr())?;
             Ok(())
         }
         command => {

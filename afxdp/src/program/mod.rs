@@ -20,17 +20,29 @@ pub const MAX_DIRECT: usize = 64;
 
 /// `XDP_PASS` of `enum xdp_action`.
 pub(crate) const XDP_PASS: u32 = 2;
+/// `bpf_map_lookup_elem` of `enum bpf_func_id`.
+pub(crate) const BPF_FUNC_MAP_LOOKUP_ELEM: u32 = 1;
 /// `bpf_redirect_map` of `enum bpf_func_id`.
 pub(crate) const BPF_FUNC_REDIRECT_MAP: u32 = 51;
 /// `BPF_PSEUDO_MAP_FD`: as source register of a 64-bit load, says that the value is a map.
 const BPF_PSEUDO_MAP_FD: u8 = 1;
-/// The number that stands for the map in the text; no other 64-bit load is used.
-const MAP: &str = "0x5841504d";
+/// The numbers that stand for the maps in the text; no other 64-bit loads are used.
+const XSKMAP: u32 = 0x5841_504d;
+const PLACES: u32 = 0x504c_4143;
+
+/// The descriptors of a program's maps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Maps {
+    /// Slot to socket.
+    pub(crate) sockets: i32,
+    /// Device to slots; an uplink's program has none.
+    pub(crate) places: Option<i32>,
+}
 
 /// Which XDP program a device carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgramKind {
-    /// Every frame to the socket of its queue; see [`pod`].
+    /// Every frame to the socket of its queue; see [`pod`]. All devices of a UMEM share one.
     Pod,
     /// Only tunnel packets and packets for our pods to the socket; see [`uplink`].
     Uplink(Pinhole),
@@ -74,10 +86,10 @@ impl ProgramKind {
         }
     }
 
-    /// The instructions, 8 bytes each, with `map` as the XSKMAP's descriptor.
-    pub(crate) fn assemble(&self, map: i32) -> Result<Vec<u8>, Error> {
+    /// The instructions, 8 bytes each, with the descriptors of the maps.
+    pub(crate) fn assemble(&self, maps: Maps) -> Result<Vec<u8>, Error> {
         let mut code = assemble(&self.source()?)?;
-        relocate(&mut code, map);
+        relocate(&mut code, maps);
         Ok(code)
     }
 }
@@ -137,11 +149,15 @@ fn resolve_labels(source: &str) -> Result<String, Error> {
     Ok(plain)
 }
 
-/// Makes the 64-bit load a reference to the map.
-fn relocate(code: &mut [u8], map: i32) {
+/// Makes the 64-bit loads references to the maps.
+fn relocate(code: &mut [u8], maps: Maps) {
     const LD_DW_IMM: u8 = 0x18;
     for instruction in code.chunks_exact_mut(8) {
         if let [LD_DW_IMM, registers, _, _, immediate @ ..] = instruction {
+            let map = match maps.places {
+                Some(places) if *immediate == PLACES.to_ne_bytes() => places,
+                _ => maps.sockets,
+            };
             // Source register in the high nibble on little-endian machines, low on big-endian.
             *registers |= if cfg!(target_endian = "little") {
                 BPF_PSEUDO_MAP_FD << 4
@@ -178,11 +194,20 @@ mod assembler_tests {
     }
 
     #[test]
-    fn the_map_is_patched_into_the_load() {
-        let code = ProgramKind::Pod.assemble(0x1234_5678).unwrap();
-        let load = code.chunks_exact(8).find(|i| i[0] == 0x18).unwrap();
-        assert_eq!(load[4..], 0x1234_5678i32.to_ne_bytes());
-        assert_eq!(load[1] & 0xf0, 0x10);
+    fn the_maps_are_patched_into_their_loads() {
+        let maps = Maps {
+            sockets: 0x1234_5678,
+            places: Some(0x0765_4321),
+        };
+        let code = ProgramKind::Pod.assemble(maps).unwrap();
+        let loads: Vec<_> = code.chunks_exact(8).filter(|i| i[0] == 0x18).collect();
+        // The place is looked up first.
+        let immediates: Vec<_> = loads.iter().map(|load| &load[4..]).collect();
+        assert_eq!(
+            immediates,
+            [0x0765_4321i32.to_ne_bytes(), 0x1234_5678i32.to_ne_bytes()]
+        );
+        assert!(loads.iter().all(|load| load[1] & 0xf0 == 0x10));
     }
 }
 

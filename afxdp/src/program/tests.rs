@@ -24,7 +24,10 @@ fn interpret(kind: &ProgramKind, packet: &mut [u8]) -> u64 {
     let mut vm = rbpf::EbpfVmMbuff::new(Some(&code)).unwrap();
     // bpf_redirect_map with a socket behind the map.
     vm.register_helper(BPF_FUNC_REDIRECT_MAP, |map, queue, action, _, _| {
-        assert_eq!((map, queue, action), (0x5841_504d, 7, u64::from(XDP_PASS)));
+        assert_eq!(
+            (map, queue, action),
+            (u64::from(XSKMAP), 7, u64::from(XDP_PASS))
+        );
         REDIRECT
     })
     .unwrap();
@@ -38,16 +41,23 @@ fn interpret(kind: &ProgramKind, packet: &mut [u8]) -> u64 {
     vm.execute_program(packet, &context).unwrap()
 }
 
-/// The program in the kernel, with a socket in the map.
+/// The program in the kernel, with a socket in slot 0. What a test run receives comes from queue 0
+/// of `lo`, whose index is 1; to the pods' program `place` says where its sockets are.
 struct Loaded {
     program: OwnedFd,
-    _map: OwnedFd,
+    sockets: OwnedFd,
+    places: OwnedFd,
     _socket: OwnedFd,
 }
 
-fn load(kind: &ProgramKind) -> Loaded {
-    let map = bpf::create_xskmap(4).unwrap();
-    let code = kind.assemble(map.as_raw_fd()).unwrap();
+fn load(kind: &ProgramKind, place: Option<(u32, bpf::Place)>) -> Loaded {
+    let sockets = bpf::create_xskmap(4).unwrap();
+    let places = bpf::create_places(4).unwrap();
+    let maps = Maps {
+        sockets: sockets.as_raw_fd(),
+        places: Some(places.as_raw_fd()),
+    };
+    let code = kind.assemble(maps).unwrap();
     let program = bpf::load_xdp(kind.name(), &code, true).unwrap();
     let socket = rustix::net::socket(
         rustix::net::AddressFamily::XDP,
@@ -55,11 +65,21 @@ fn load(kind: &ProgramKind) -> Loaded {
         None,
     )
     .unwrap();
-    bpf::set_xsk(map.as_fd(), 0, socket.as_fd()).unwrap();
+    bpf::set_xsk(sockets.as_fd(), 0, socket.as_fd()).unwrap();
+    if let Some((ifindex, place)) = place {
+        bpf::set_place(places.as_fd(), ifindex, place).unwrap();
+    }
     Loaded {
         program,
-        _map: map,
+        sockets,
+        places,
         _socket: socket,
+    }
+}
+
+impl Loaded {
+    fn run(&self, packet: &[u8]) -> u64 {
+        u64::from(bpf::test_run(self.program.as_fd(), packet).unwrap())
     }
 }
 
@@ -72,7 +92,7 @@ struct Machines {
 impl Machines {
     fn new(pinhole: &Pinhole) -> Self {
         let kind = ProgramKind::Uplink(pinhole.clone());
-        let loaded = load(&kind);
+        let loaded = load(&kind, None);
         Self { kind, loaded }
     }
 
@@ -81,8 +101,7 @@ impl Machines {
         let verdict = interpret(&self.kind, &mut packet.to_vec());
         assert_eq!(verdict, expected, "interpreter: {what}");
         if packet.len() >= 14 {
-            let verdict = bpf::test_run(self.loaded.program.as_fd(), packet).unwrap();
-            assert_eq!(u64::from(verdict), expected, "kernel: {what}");
+            assert_eq!(self.loaded.run(packet), expected, "kernel: {what}");
         }
     }
 }
@@ -93,22 +112,47 @@ fn assert_verdict(pinhole: &Pinhole, packet: &[u8], expected: u64, what: &str) {
 }
 
 #[test]
-fn pod_takes_everything() {
-    for packet in [&mut [0u8; 14][..], &mut v4::Packet::vxlan().bytes()] {
-        assert_eq!(interpret(&ProgramKind::Pod, packet), REDIRECT);
-        let verdict = bpf::test_run(load(&ProgramKind::Pod).program.as_fd(), packet).unwrap();
-        assert_eq!(u64::from(verdict), REDIRECT);
+fn a_pod_takes_everything_of_its_queues() {
+    for packet in [&[0u8; 14][..], &v4::Packet::vxlan().bytes()] {
+        // Device, slot of queue 0, queues.
+        for (place, expected) in [
+            (Some((1, [0, 1])), REDIRECT),
+            (Some((1, [0, 64])), REDIRECT),
+            // No socket in that slot, no queue, another device, none, a slot beyond the map.
+            (Some((1, [1, 1])), PASS),
+            (Some((1, [0, 0])), PASS),
+            (Some((2, [0, 1])), PASS),
+            (None, PASS),
+            (Some((1, [4, 1])), PASS),
+            (Some((1, [u32::MAX, 1])), PASS),
+        ] {
+            let loaded = load(&ProgramKind::Pod, place);
+            assert_eq!(loaded.run(packet), expected, "{place:?}");
+        }
     }
+}
+
+#[test]
+fn a_place_is_taken_once_and_given_back() {
+    let loaded = load(&ProgramKind::Pod, Some((1, [0, 1])));
+    let places = loaded.places.as_fd();
+    let again = bpf::set_place(places, 1, [1, 1]).unwrap_err();
+    assert_eq!(again.raw_os_error(), Some(libc::EEXIST));
+    assert_eq!(loaded.run(&[0; 14]), REDIRECT);
+    bpf::clear(places, 1).unwrap();
+    assert_eq!(loaded.run(&[0; 14]), PASS);
+    bpf::set_place(places, 1, [0, 1]).unwrap();
+    assert_eq!(loaded.run(&[0; 14]), REDIRECT);
 }
 
 #[test]
 fn without_a_socket_frames_pass() {
     let packet = v4::Packet::vxlan().bytes();
     for kind in [ProgramKind::Pod, ProgramKind::Uplink(v4::pinhole())] {
-        let loaded = load(&kind);
-        bpf::clear_xsk(loaded._map.as_fd(), 0).unwrap();
-        let verdict = bpf::test_run(loaded.program.as_fd(), &packet).unwrap();
-        assert_eq!(u64::from(verdict), PASS, "{kind:?}");
+        let loaded = load(&kind, Some((1, [0, 1])));
+        assert_eq!(loaded.run(&packet), REDIRECT, "{kind:?}");
+        bpf::clear(loaded.sockets.as_fd(), 0).unwrap();
+        assert_eq!(loaded.run(&packet), PASS, "{kind:?}");
     }
 }
 

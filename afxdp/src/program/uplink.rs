@@ -20,7 +20,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
-use super::{BPF_FUNC_REDIRECT_MAP, MAP, MAX_DIRECT, Pinhole, XDP_PASS};
+use super::{BPF_FUNC_REDIRECT_MAP, MAX_DIRECT, Pinhole, XDP_PASS, XSKMAP};
 use crate::error::Error;
 
 /// The four words of an IPv6 destination, as [`ipv6`] loads them.
@@ -68,7 +68,7 @@ pub fn source(pinhole: &Pinhole) -> Result<String, Error> {
         {ipv6}
     redirect:
         ldxw r2, [r6+16]                ; xdp_md.rx_queue_index
-        lddw r1, {MAP}                  ; the XSKMAP
+        lddw r1, {XSKMAP:#x}             ; the XSKMAP
         mov r3, {XDP_PASS}              ; the action when the queue has no socket
         call {BPF_FUNC_REDIRECT_MAP}
         exit

@@ -6,6 +6,8 @@ use super::*;
 use crate::UmemConfig;
 use crate::ring::{self, Consumer, Producer};
 
+mod quota;
+
 /// The kernel's side of the four rings.
 struct Kernel {
     rx: Producer<Descriptor>,
@@ -48,23 +50,46 @@ impl Kernel {
     }
 }
 
-const CHUNKS: u32 = 128;
+const CHUNKS: u32 = 256;
+/// What sockets may borrow.
+const LENDABLE: usize = CHUNKS as usize / 4;
 
 fn setup(multi_buffer: bool) -> (Arc<Umem>, Pool, Socket, Kernel) {
     setup_sized(multi_buffer, 8)
 }
 
 fn setup_sized(multi_buffer: bool, tx_size: u32) -> (Arc<Umem>, Pool, Socket, Kernel) {
-    let umem = Umem::new(UmemConfig {
+    let umem = small();
+    let mut pool = Pool::new(&umem);
+    let config = SocketConfig {
+        rx_frames: 16,
+        rx_size: 16,
+        fill_size: 16,
+        tx_size,
+        ..SocketConfig::default()
+    };
+    let (socket, kernel) = open(&umem, &mut pool, config, multi_buffer);
+    (umem, pool, socket, kernel)
+}
+
+fn small() -> Arc<Umem> {
+    Umem::new(UmemConfig {
         chunk_size: 2048,
         chunks: CHUNKS,
         headroom: 0,
     })
-    .unwrap();
-    let mut pool = Pool::new(&umem);
-    let (rx_kernel, rx) = ring::pair(16).unwrap();
-    let (tx, tx_kernel) = ring::pair(tx_size).unwrap();
-    let (fill, fill_kernel) = ring::pair(16).unwrap();
+    .unwrap()
+}
+
+fn open(
+    umem: &Arc<Umem>,
+    pool: &mut Pool,
+    config: SocketConfig,
+    multi_buffer: bool,
+) -> (Socket, Kernel) {
+    let (rx_kernel, rx) = ring::pair(config.rx_size).unwrap();
+    let (tx, tx_kernel) = ring::pair(config.tx_size).unwrap();
+    let (fill, fill_kernel) = ring::pair(config.fill_size).unwrap();
     let (completion_kernel, completion) = ring::pair(16).unwrap();
     // No socket: waking it fails with ENOTSOCK, which is not the death of a device.
     let fd = File::open("/dev/null").unwrap().into();
@@ -75,20 +100,15 @@ fn setup_sized(multi_buffer: bool, tx_size: u32) -> (Arc<Umem>, Pool, Socket, Ke
         completion,
         fd,
     };
-    let config = SocketConfig {
-        rx_frames: 16,
-        tx_size,
-        ..SocketConfig::default()
-    };
-    let mut socket = Socket::over(&umem, rings, config, multi_buffer);
-    socket.refill(&mut pool);
+    let mut socket = Socket::over(umem, rings, config, multi_buffer);
+    socket.refill(pool);
     let kernel = Kernel {
         rx: rx_kernel,
         tx: tx_kernel,
         fill: fill_kernel,
         completion: completion_kernel,
     };
-    (umem, pool, socket, kernel)
+    (socket, kernel)
 }
 
 fn sent(packets: usize, bytes: usize, rejected: usize) -> Sent {
@@ -480,7 +500,7 @@ fn dropping_returns_everything_to_the_depot() {
 #[test]
 fn sizes_are_checked() {
     let good = SocketConfig::default();
-    assert!(check(&good).is_ok());
+    assert!(good.check().is_ok());
     for bad in [
         SocketConfig { rx_size: 0, ..good },
         SocketConfig {
@@ -500,6 +520,6 @@ fn sizes_are_checked() {
             ..good
         },
     ] {
-        assert!(matches!(check(&bad), Err(Error::Config(_))), "{bad:?}");
+        assert!(matches!(bad.check(), Err(Error::Config(_))), "{bad:?}");
     }
 }

@@ -17,7 +17,10 @@ const BPF_LINK_CREATE: u32 = 28;
 const BPF_LINK_UPDATE: u32 = 29;
 const BPF_LINK_DETACH: u32 = 34;
 
+const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_XSKMAP: u32 = 17;
+/// `BPF_NOEXIST`: the key must not be there yet.
+const BPF_NOEXIST: u64 = 1;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 /// `BPF_XDP` of `enum bpf_attach_type`.
 const BPF_XDP: u32 = 37;
@@ -83,20 +86,44 @@ struct MapCreate {
 // SAFETY: repr(C) integers, 44 bytes without padding, no addresses.
 unsafe impl Attr for MapCreate {}
 
-/// Makes an XSKMAP: queue index to AF_XDP socket.
-pub(crate) fn create_xskmap(queues: u32) -> io::Result<OwnedFd> {
+/// Makes a map of `u32` keys.
+fn create_map(
+    map_type: u32,
+    value_size: usize,
+    max_entries: u32,
+    name: &str,
+) -> io::Result<OwnedFd> {
     bpf_fd(
         BPF_MAP_CREATE,
         &mut MapCreate {
-            map_type: BPF_MAP_TYPE_XSKMAP,
+            map_type,
             key_size: 4,
-            value_size: 4,
-            max_entries: queues,
+            value_size: value_size as u32,
+            max_entries,
             map_flags: 0,
             inner_map_fd: 0,
             numa_node: 0,
-            map_name: name16("shunt_xsks"),
+            map_name: name16(name),
         },
+    )
+}
+
+/// Makes an XSKMAP: slot to AF_XDP socket.
+pub(crate) fn create_xskmap(slots: u32) -> io::Result<OwnedFd> {
+    create_map(BPF_MAP_TYPE_XSKMAP, size_of::<u32>(), slots, "shunt_xsks")
+}
+
+/// Where a device's sockets are in an XSKMAP: the slot of queue 0, and how many queues follow. The
+/// program reads it as two `u32`.
+pub(crate) type Place = [u32; 2];
+
+/// Makes a hash map: index of a device to its [`Place`].
+pub(crate) fn create_places(devices: u32) -> io::Result<OwnedFd> {
+    create_map(
+        BPF_MAP_TYPE_HASH,
+        size_of::<Place>(),
+        devices,
+        "shunt_places",
     )
 }
 
@@ -109,29 +136,42 @@ struct MapElement {
     flags: u64,
 }
 
-// SAFETY: repr(C) integers without padding; both users below point key and value to `u32`s that
-// outlive the call, which is the key and value size of the only map type made here.
+// SAFETY: repr(C) integers without padding; the users below point `key` to a `u32`, the key size of
+// all maps made here, and `value` to what the map was made for. Both outlive the call.
 unsafe impl Attr for MapElement {}
 
-/// Puts a socket into an XSKMAP.
-pub(crate) fn set_xsk(map: BorrowedFd<'_>, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+/// Puts a socket into a slot of an XSKMAP.
+pub(crate) fn set_xsk(map: BorrowedFd<'_>, slot: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
     let value = socket.as_raw_fd() as u32;
     let mut attr = MapElement {
         map_fd: map.as_raw_fd() as u32,
         unused: 0,
-        key: (&raw const queue) as u64,
+        key: (&raw const slot) as u64,
         value: (&raw const value) as u64,
         flags: 0,
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(|_| ())
 }
 
-/// Takes the socket of a queue out of an XSKMAP.
-pub(crate) fn clear_xsk(map: BorrowedFd<'_>, queue: u32) -> io::Result<()> {
+/// Says where a device's sockets are, in a map of [`create_places`]; `EEXIST` when it says so of one
+/// with this index already.
+pub(crate) fn set_place(map: BorrowedFd<'_>, ifindex: u32, place: Place) -> io::Result<()> {
     let mut attr = MapElement {
         map_fd: map.as_raw_fd() as u32,
         unused: 0,
-        key: (&raw const queue) as u64,
+        key: (&raw const ifindex) as u64,
+        value: place.as_ptr() as u64,
+        flags: BPF_NOEXIST,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(|_| ())
+}
+
+/// Takes out what a map has at a key: the socket of a slot, the place of a device.
+pub(crate) fn clear(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    let mut attr = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        unused: 0,
+        key: (&raw const key) as u64,
         value: 0,
         flags: 0,
     };

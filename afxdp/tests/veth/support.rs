@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::panic;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,17 @@ pub(crate) fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {error}");
 }
 
+/// The id of the XDP program on a device, from the `prog/xdp id <n>` of `ip link`.
+pub(crate) fn program_id(device: &str) -> Option<u32> {
+    let output = Command::new("ip")
+        .args(["-d", "link", "show", "dev", device])
+        .output()
+        .expect("running ip");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, after) = text.split_once("prog/xdp id ")?;
+    after.split_whitespace().next()?.parse().ok()
+}
+
 /// Like [`ip`], for what may fail.
 pub(crate) fn try_ip(arguments: &str) -> bool {
     Command::new("ip")
@@ -75,6 +87,15 @@ impl Pod {
 
     /// Makes a pair with `queues` RX and TX queues at the host end and `peer_queues` at the pod's.
     pub(crate) fn with_queues(n: u8, mtu: u32, queues: u32, peer_queues: u32) -> Self {
+        Self::make(n, mtu, queues, peer_queues, "")
+    }
+
+    /// Makes a pair whose host end has this index.
+    pub(crate) fn with_index(n: u8, index: u32) -> Self {
+        Self::make(n, 1500, 1, 1, &format!("index {index} "))
+    }
+
+    fn make(n: u8, mtu: u32, queues: u32, peer_queues: u32, index: &str) -> Self {
         let host = current_netns();
         let netns = thread::spawn(|| {
             enter_new_netns();
@@ -86,7 +107,7 @@ impl Pod {
         let shape = |queues: u32| format!("mtu {mtu} numrxqueues {queues} numtxqueues {queues}");
         let (here, there) = (shape(queues), shape(peer_queues));
         ip(&format!(
-            "link add veth{n} {here} type veth peer name eth0 {there} netns {path}"
+            "link add name veth{n} {index}{here} type veth peer name eth0 {there} netns {path}"
         ));
         // Neighbour and router discovery would mix with the frames of the tests.
         sysctl(&format!("net.ipv6.conf.veth{n}.disable_ipv6"), "1");
@@ -273,4 +294,18 @@ pub(crate) fn assert_closed(device: Device, mut pool: Pool, chunks: usize) {
     let _ = device.close(&mut pool);
     drop(pool);
     assert_eq!(umem.available(), chunks);
+}
+
+/// Floods the gateway from the pod until told to stop.
+pub(crate) fn flood(pod: &Pod, stop: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    let (stop, gateway) = (stop.clone(), pod.gateway());
+    let address = pod.address();
+    pod.spawn(move || {
+        let socket = udp(address, 7000);
+        let datagram = pattern(1400);
+        while !stop.load(Ordering::Relaxed) {
+            // Fails once the device is gone.
+            let _ = socket.send_to(&datagram, (gateway, 9));
+        }
+    })
 }

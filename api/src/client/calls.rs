@@ -4,8 +4,9 @@ use ipnet::IpNet;
 
 use super::{Client, ClientError};
 use crate::{
-    Attachment, FdbEntry, FlowEntry, NeighbourEntry, PortInfo, PortSpec, Reply, Request, RouteInfo,
-    RouteLookup, RouteSpec, StatsReport, StatusReport,
+    Attachment, AttachmentKey, FdbEntry, FlowEntry, NeighbourEntry, PodCheck, PodInfo, PodSpec,
+    PortInfo, PortSpec, Readiness, Reply, Request, RouteInfo, RouteLookup, RouteSpec, StatsReport,
+    StatusReport,
 };
 
 impl Client {
@@ -135,6 +136,56 @@ impl Client {
     pub fn status(&mut self) -> Result<StatusReport, ClientError> {
         match self.call(&Request::Status)? {
             Reply::Status(status) => Ok(status),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// Attaches a pod; see [`Request::PodAttach`].
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn pod_attach(&mut self, pod: PodSpec) -> Result<PodInfo, ClientError> {
+        match self.call(&Request::PodAttach(Box::new(pod)))? {
+            Reply::Pod(pod) => Ok(*pod),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// Detaches a pod, if it is attached.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn pod_detach(&mut self, key: AttachmentKey) -> Result<(), ClientError> {
+        self.done(&Request::PodDetach { key })
+    }
+
+    /// Compares an attachment with the kernel.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; [`ClientError::Refused`] says what differs.
+    pub fn pod_check(&mut self, check: PodCheck) -> Result<(), ClientError> {
+        self.done(&Request::PodCheck(Box::new(check)))
+    }
+
+    /// The attached pods, of one network or all, by key.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn pod_list(&mut self, network: Option<&str>) -> Result<Vec<PodInfo>, ClientError> {
+        let network = network.map(str::to_owned);
+        match self.call(&Request::PodList { network })? {
+            Reply::Pods(pods) => Ok(pods),
+            other => Err(self.mismatch(&other)),
+        }
+    }
+
+    /// Whether pods can be attached, and this one if a key is given; see [`Request::Readiness`].
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn readiness(&mut self, key: Option<AttachmentKey>) -> Result<Readiness, ClientError> {
+        match self.call(&Request::Readiness { key })? {
+            Reply::Readiness(readiness) => Ok(readiness),
             other => Err(self.mismatch(&other)),
         }
     }

@@ -1,6 +1,7 @@
 //! Ports, and what their pods are told.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -69,6 +70,9 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// What 128 KiB are in bits: the burst of a slow port, two of the largest packets.
+const LEAST_DEFAULT_BURST: u64 = 128 * 1024 * 8;
+
 /// A token bucket: a rate and how far it may be exceeded for a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +82,20 @@ pub struct RateLimit {
     pub rate: u64,
     /// Bits that may pass at once: 72144 (one frame of 9018 bytes) to 10^12.
     pub burst: u64,
+}
+
+impl RateLimit {
+    /// The rates that there are, in bit/s.
+    pub const RATES: RangeInclusive<u64> = 8_000..=1_000_000_000_000;
+    /// The bursts that there are, in bits.
+    pub const BURSTS: RangeInclusive<u64> = 72_144..=1_000_000_000_000;
+
+    /// The limit to a rate in bit/s. Without a burst (in bits) it takes what comes in an eighth of
+    /// a second, and 128 KiB at least.
+    pub fn with_burst(rate: u64, burst: Option<u64>) -> Self {
+        let burst = burst.unwrap_or(LEAST_DEFAULT_BURST.max(rate / 8));
+        Self { rate, burst }
+    }
 }
 
 /// What a pod has to be told when it is attached.

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use shunt_api::{Encap, MacAddr, PortKind, PortSpec, Request, RouteSpec, RouteTarget};
+use shunt_api::{
+    AttachmentKey, Encap, MacAddr, PortKind, PortSpec, Request, RouteSpec, RouteTarget,
+};
 
+use crate::cni::CniCommand;
 use crate::config::{address_or_prefix, bits, netns_path, rate_limit};
 
 /// A poll-mode user-space packet switch for Kubernetes pods.
 ///
-/// `shunt run` is the daemon; all other commands but `check` ask a running one.
+/// `shunt run` is the daemon; all other commands but `check` and `cni` ask a running one.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(
     name = "shunt",
@@ -48,6 +51,9 @@ pub enum Command {
     /// Attach, detach and list ports
     #[command(subcommand)]
     Port(PortCommand),
+    /// The pods that a container runtime has attached
+    #[command(subcommand)]
+    Pod(PodCommand),
     /// Install, remove and look up routes
     #[command(subcommand)]
     Route(RouteCommand),
@@ -60,6 +66,9 @@ pub enum Command {
     /// The connections to services that the node's kernel translates
     #[command(subcommand)]
     Flow(FlowCommand),
+    /// Put Shunt under a container runtime, and take it away
+    #[command(subcommand)]
+    Cni(CniCommand),
     /// Counters: totals, drops by reason, ports
     Stats,
     /// What the daemon is and how it runs
@@ -137,6 +146,27 @@ pub enum KindArg {
     Afxdp,
     /// A TAP device that the daemon creates
     Tap,
+}
+
+/// `shunt pod`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PodCommand {
+    /// List the pods
+    List {
+        /// Only those of this network
+        #[arg(long, value_name = "NAME")]
+        network: Option<String>,
+    },
+    /// Detach a pod: its port, addresses and interface; what the runtime holds for it (its IPAM
+    /// lease) stays with the runtime
+    Del {
+        /// The network's name, as `shunt pod list` shows it
+        network: String,
+        /// The container's whole id, as `shunt pod list --json` shows it
+        container: String,
+        /// The interface in the pod
+        ifname: String,
+    },
 }
 
 /// `shunt route`.
@@ -232,13 +262,25 @@ pub enum FlowCommand {
 }
 
 impl Command {
-    /// The question to a running daemon; `None` for `run` and `check`, which ask nobody.
+    /// The question to a running daemon; `None` for `run`, `check` and `cni`, which are no question.
     pub fn request(self) -> Option<Request> {
         Some(match self {
-            Self::Run { .. } | Self::Check { .. } => return None,
+            Self::Run { .. } | Self::Check { .. } | Self::Cni(_) => return None,
             Self::Port(PortCommand::Add(port)) => Request::PortAdd((*port).into()),
             Self::Port(PortCommand::Del { name }) => Request::PortDel { name },
             Self::Port(PortCommand::List) => Request::PortList,
+            Self::Pod(PodCommand::List { network }) => Request::PodList { network },
+            Self::Pod(PodCommand::Del {
+                network,
+                container,
+                ifname,
+            }) => Request::PodDetach {
+                key: AttachmentKey {
+                    network,
+                    container_id: container,
+                    ifname,
+                },
+            },
             Self::Route(RouteCommand::Add(route)) => Request::RouteAdd(route.into()),
             Self::Route(RouteCommand::Del { prefix }) => Request::RouteDel { prefix },
             Self::Route(RouteCommand::List) => Request::RouteList,

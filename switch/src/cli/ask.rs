@@ -60,6 +60,8 @@ pub fn ask(
             render::stats(report, &meanings)
         }
         Reply::Status(report) => render::status(report),
+        Reply::Pods(pods) => render::pods(pods),
+        Reply::Pod(_) | Reply::Readiness(_) => payload(&reply)?,
         Reply::Error(error) => return Err(ClientError::Refused(error.clone()).into()),
     };
     writeln!(out, "{text}")?;

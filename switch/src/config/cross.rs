@@ -8,7 +8,7 @@ mod claims;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use shunt_api::{PortSpec, RouteTarget};
+use shunt_api::{DEFAULT_STATE_DIR, PortSpec, RouteTarget};
 
 use super::error::Report;
 use super::forms::{
@@ -19,6 +19,7 @@ use super::{Config, Mode};
 use claims::{Once, Place};
 
 pub(super) fn check(config: &Config, available: &[usize], report: &mut Report) {
+    state_dir(config, report);
     pod_cidrs(config, report);
     cluster_cidrs(config, report);
     node(config, report);
@@ -33,6 +34,17 @@ pub(super) fn check(config: &Config, available: &[usize], report: &mut Report) {
     ports(config, report);
     frames(config, report);
     routes(config, report);
+}
+
+fn state_dir(config: &Config, report: &mut Report) {
+    if !config.state_dir.is_absolute() {
+        let message = format!(
+            "\"{}\" depends on where the switch is started: write an absolute path, such as \
+             {DEFAULT_STATE_DIR}",
+            config.state_dir.display()
+        );
+        report.fault("state_dir", message);
+    }
 }
 
 fn pod_cidrs(config: &Config, report: &mut Report) {
@@ -315,7 +327,7 @@ fn frames(config: &Config, report: &mut Report) {
         .iter()
         .map(|port| port.rx_frames.unwrap_or(config.ports.rx_frames));
     let of_uplink = config.uplink.as_ref().map(|uplink| uplink.rx_frames);
-    let of_host = config.host.as_ref().map(|_| config.ports.rx_frames);
+    let of_host = config.host.as_ref().map(|_| config.ports.host_rx_frames());
     let needed: u64 = of_ports
         .chain(of_uplink)
         .chain(of_host)

@@ -37,6 +37,8 @@ pub struct Config {
     pub mode: Mode,
     /// The control socket.
     pub socket: PathBuf,
+    /// Where attachments are kept, an absolute path.
+    pub state_dir: PathBuf,
     /// This node's place in the cluster.
     pub node: NodeConfig,
     /// The pods' gateway.
@@ -124,10 +126,13 @@ pub struct MemoryConfig {
     pub frame_size: u32,
 }
 
+/// What the host port keeps for reception at least, where its ring is large enough.
+const HOST_RX_FRAMES: u32 = 512;
+
 /// Table `[ports]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortsConfig {
-    /// Frames kept with the kernel for reception, at most `ring`.
+    /// Frames kept with the kernel for reception, at most `ring`; up to `ring` while a port is busy.
     pub rx_frames: u32,
     /// Entries of each AF_XDP ring, a power of two from 64 to 8192.
     pub ring: u32,
@@ -135,6 +140,14 @@ pub struct PortsConfig {
     pub max: usize,
     /// How XDP programs are attached.
     pub xdp: XdpMode,
+}
+
+impl PortsConfig {
+    /// Frames kept with the kernel for the host port: more than for a pod's, as it serves all pods,
+    /// and always as many.
+    pub fn host_rx_frames(&self) -> u32 {
+        self.rx_frames.max(HOST_RX_FRAMES).min(self.ring)
+    }
 }
 
 /// How XDP programs are attached.

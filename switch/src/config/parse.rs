@@ -5,9 +5,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use shunt_api::RateLimit;
 
-/// What 128 KiB are in bits: the burst of a slow port, two of the largest packets.
-const LEAST_DEFAULT_BURST: u64 = 128 * 1024 * 8;
-
 /// Bits, or bits per second: a whole number, alone or with one of the decimal units `kbit`, `Mbit`
 /// and `Gbit` right after it.
 ///
@@ -36,13 +33,9 @@ pub fn bits(text: &str) -> Result<u64, String> {
         })
 }
 
-/// The limit to a rate in bit/s. Without a burst (in bits) it takes what comes in an eighth of a
-/// second, and 128 KiB at least.
+/// See [`RateLimit::with_burst`].
 pub fn rate_limit(rate: u64, burst: Option<u64>) -> RateLimit {
-    RateLimit {
-        rate,
-        burst: burst.unwrap_or(LEAST_DEFAULT_BURST.max(rate / 8)),
-    }
+    RateLimit::with_burst(rate, burst)
 }
 
 /// A prefix, or an address as the prefix of its full length.

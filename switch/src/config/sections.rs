@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use shunt_api::{DEFAULT_SOCKET, MacAddr};
+use shunt_api::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, MacAddr};
 use toml::de::{DeTable, DeValue};
 
 use super::error::Report;
@@ -42,6 +42,7 @@ pub(super) fn config<'a>(
     let modes = [("l3", Mode::L3), ("l2", Mode::L2)];
     let mode = root.choice("mode", &modes, report).unwrap_or_default();
     let socket = root.text::<String>("socket", report);
+    let state_dir = root.text::<String>("state_dir", report);
     let node = node(root.section("node", report), report);
     let gateway = gateway(root.section("gateway", report), mode, &node, report);
     let workers = workers(root.section("workers", report), available, report);
@@ -71,6 +72,7 @@ pub(super) fn config<'a>(
         path: path.to_owned(),
         mode,
         socket: socket.map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from),
+        state_dir: state_dir.map_or_else(|| PathBuf::from(DEFAULT_STATE_DIR), PathBuf::from),
         node,
         gateway,
         workers,
@@ -162,13 +164,13 @@ fn memory(section: Section<'_>, report: &mut Report) -> MemoryConfig {
     }
     section.finish(report);
     MemoryConfig {
-        frames: frames.unwrap_or(65_536),
-        frame_size: size.unwrap_or(2048),
+        frames: frames.unwrap_or(16_384),
+        frame_size: size.unwrap_or(4096),
     }
 }
 
 fn ports(section: Section<'_>, report: &mut Report) -> PortsConfig {
-    let (rx_frames, ring) = ring(&section, 512, 1024, report);
+    let (rx_frames, ring) = ring(&section, 64, 1024, report);
     let max = section.number("max", 1..=4096, "ports", report);
     let modes = [
         ("auto", XdpMode::Auto),

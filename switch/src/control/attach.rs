@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
+use shunt_afxdp::Umem;
 use shunt_api::{ApiError, Attachment, ErrorCode, MacAddr, PortKind, PortSpec};
 
 use super::daemon::Daemon;
@@ -15,35 +16,63 @@ use super::ports::{self, Opened, Opening, Record};
 use super::rib::{HopKey, Origin, Route};
 use crate::config::Mode;
 use crate::netlink::Link;
+use crate::port::Port;
 use crate::tables::{Learned, PortId, Role};
 use crate::worker::{Command, Limits};
 
 /// Frames that no port may take: for workers, for floods, for answers.
 const POOL_RESERVE: u32 = 1024;
 
+/// Frames that can be promised to ports: neither the workers' own nor those lent to busy ports,
+/// which come back only by being received.
+pub(super) fn for_ports(umem: &Umem) -> u32 {
+    let lent = u32::try_from(umem.lendable()).unwrap_or(u32::MAX);
+    let all = u32::try_from(umem.chunks()).unwrap_or(u32::MAX);
+    all.saturating_sub(lent).saturating_sub(POOL_RESERVE)
+}
+
 impl Daemon {
     /// Attaches a pod's port. On an error nothing has changed.
     pub(super) fn port_add(&mut self, spec: PortSpec) -> Result<Attachment, ApiError> {
-        ports::check(&self.ports, &spec, &self.config)?;
+        self.check_new(&spec)?;
         let addresses = spec.addresses.clone();
-        for address in &addresses {
-            self.check_free(&spec, *address)?;
-        }
         let opened = match spec.kind {
             PortKind::Tap => ports::open_tap(&spec)?,
             _ => {
                 let link = self.link(&spec.device)?;
-                let opening = Opening {
-                    umem: &self.umem,
-                    pool: &mut self.pool,
-                    xdp: self.config.ports.xdp,
-                    ring: self.config.ports.ring,
-                    rx_frames: spec.rx_frames.unwrap_or(self.config.ports.rx_frames),
-                    pinhole: None,
-                };
-                ports::open_afxdp(link, opening)?
+                self.open_on(&spec, link)?
             }
         };
+        let mtu = self.attach(spec, opened)?;
+        Ok(self.attachment(&addresses, mtu))
+    }
+
+    /// Refuses a pod's port that is wrong by itself, or for what others have.
+    pub(super) fn check_new(&self, spec: &PortSpec) -> Result<(), ApiError> {
+        ports::check(&self.ports, spec, &self.config)?;
+        spec.addresses
+            .iter()
+            .try_for_each(|address| self.check_free(spec, *address))
+    }
+
+    /// Opens a pod's AF_XDP port on `link`.
+    pub(super) fn open_on(&mut self, spec: &PortSpec, link: Link) -> Result<Opened, ApiError> {
+        let opening = Opening {
+            umem: &self.umem,
+            pool: &mut self.pool,
+            xdp: self.config.ports.xdp,
+            ring: self.config.ports.ring,
+            rx_frames: spec.rx_frames.unwrap_or(self.config.ports.rx_frames),
+            adaptive: true,
+            pinhole: None,
+        };
+        ports::open_afxdp(link, opening)
+    }
+
+    /// Has a pod's open port take part; its MTU in bytes. On an error it is closed, and nothing has
+    /// changed.
+    pub(super) fn attach(&mut self, spec: PortSpec, opened: Opened) -> Result<u16, ApiError> {
+        let addresses = spec.addresses.clone();
         let name = spec.name.clone();
         let least_loaded = self.ports.least_loaded(self.workers.len());
         let worker = spec.worker.unwrap_or(least_loaded);
@@ -51,15 +80,14 @@ impl Daemon {
         // This also publishes the port itself.
         if let Err(error) = self.bind(id, &addresses) {
             // The refusal is what the caller has to know.
-            if let Err(also) = self.port_del(&name) {
+            if let Err(also) = self.remove_port(&name) {
                 log::error!("port {name} cannot be removed again: {also}");
             }
             return Err(error);
         }
         self.groups.ask_soon(self.clock.now());
         log::info!("port {name} attached as {id}");
-        let mtu = self.ports.by_id(id).map_or(0, |record| record.mtu);
-        Ok(self.attachment(&addresses, mtu))
+        Ok(self.ports.by_id(id).map_or(0, |record| record.mtu))
     }
 
     /// Detaches a port and forgets it.
@@ -84,7 +112,23 @@ impl Daemon {
                 ),
             ));
         }
-        if let Ok(id) = record.slot {
+        if let Some(key) = self.attachments.of_port(name) {
+            return Err(refuse(
+                ErrorCode::Invalid,
+                format!(
+                    "port {name} is that of a container runtime's pod: remove it with shunt pod \
+                     del {} {} {}",
+                    key.network, key.container_id, key.ifname
+                ),
+            ));
+        }
+        self.remove_port(name)
+    }
+
+    /// Detaches a pod's port and forgets it, whoever it belongs to.
+    pub(super) fn remove_port(&mut self, name: &str) -> Result<(), ApiError> {
+        let open = self.ports.by_name(name).and_then(Record::id);
+        if let Some(id) = open {
             self.detach(id, "removed")?;
         }
         self.ports.remove(name);
@@ -100,6 +144,7 @@ impl Daemon {
                     "port {name}: its device is gone; it is attached again when it is back"
                 );
             }
+            _ if self.pod_port_dead(&name) => return,
             _ => {
                 log::warn!(
                     "port {name}: its device is gone; remove it with: shunt port del {name}"
@@ -144,8 +189,13 @@ impl Daemon {
         self.count_stations();
         match self.workers.remove_port(worker, id) {
             Ok(port) => {
-                if let Some(port) = port {
-                    port.close(&mut self.pool);
+                match port.map(|port| *port) {
+                    // The kernel takes its time to remove a device.
+                    Some(tap @ Port::Tap(_)) if self.attachments.of_port(&name).is_some() => {
+                        self.attachments.close_later(tap);
+                    }
+                    Some(port) => port.retire(),
+                    None => {}
                 }
                 self.ports.give_slot(id);
                 Ok(())
@@ -178,7 +228,7 @@ impl Daemon {
         let id = match slot {
             Ok(id) => id,
             Err(error) => {
-                opened.port.close(&mut self.pool);
+                opened.port.retire();
                 return Err(error);
             }
         };
@@ -310,14 +360,22 @@ impl Daemon {
         Ok(())
     }
 
+    /// Frames that are not to be had now: those of ports, and those of ports just closed, to which
+    /// the kernel may still write.
+    pub(super) fn set_aside(&self) -> u32 {
+        let retiring = u32::try_from(self.umem.retiring()).unwrap_or(u32::MAX);
+        self.reserved().saturating_add(retiring)
+    }
+
     fn check_room(&self, spec: &PortSpec, opened: &Opened) -> Result<(), ApiError> {
-        let reserved = self.reserved() + POOL_RESERVE;
-        if reserved + opened.frames > self.config.memory.frames {
+        let taken = self.set_aside();
+        let most = for_ports(&self.umem);
+        if taken.saturating_add(opened.frames) > most {
             return Err(refuse(
                 ErrorCode::Exhausted,
                 format!(
-                    "port `{}` needs {} frames, but {reserved} of {} are set aside already: raise \
-                     memory.frames or lower rx_frames",
+                    "port `{}` needs {} frames, but {taken} of the {most} for ports (of {} in all) \
+                     are set aside already: raise memory.frames or lower rx_frames",
                     spec.name, opened.frames, self.config.memory.frames
                 ),
             ));
@@ -337,5 +395,50 @@ impl Daemon {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shunt_afxdp::{Umem, UmemConfig};
+
+    use super::for_ports;
+    use crate::config::Config;
+    use crate::control::ports::TX_RESERVE;
+
+    /// What the daemon promises to the uplink, the host port and so many pods' ports of one queue.
+    fn promised(config: &Config, pods: u32) -> u32 {
+        let uplink = config.uplink.as_ref().map_or(0, |uplink| uplink.rx_frames);
+        let own = uplink + config.ports.host_rx_frames() + 2 * TX_RESERVE;
+        own + pods * (config.ports.rx_frames + TX_RESERVE)
+    }
+
+    #[test]
+    fn as_many_pods_as_the_kubelet_starts_fit_by_default() {
+        let example = include_str!("../../shunt.example.toml");
+        let config = Config::parse(example, Path::new("shunt.toml")).unwrap();
+        let umem = Umem::new(UmemConfig {
+            chunk_size: config.memory.frame_size,
+            chunks: config.memory.frames,
+            headroom: 0,
+        })
+        .unwrap();
+        assert_eq!(for_ports(&umem), 16384 - 4096 - 1024);
+        // maxPods of the kubelet's configuration, v1beta1.
+        assert!(promised(&config, 110) <= for_ports(&umem));
+        assert!(promised(&config, 130) > for_ports(&umem));
+    }
+
+    #[test]
+    fn what_is_too_small_for_any_port_promises_nothing() {
+        let umem = Umem::new(UmemConfig {
+            chunk_size: 2048,
+            chunks: 1024,
+            headroom: 0,
+        })
+        .unwrap();
+        assert_eq!(for_ports(&umem), 0);
     }
 }

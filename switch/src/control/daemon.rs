@@ -11,6 +11,7 @@ use shunt_api::ApiError;
 use shunt_encap::IpFamily;
 use shunt_fib::{Fib4Config, Fib4Writer, Fib6Config, Fib6Writer};
 
+use super::attachments::Attachments;
 use super::conflicts::Conflicts;
 use super::error::{RunError, system};
 use super::flaps::Flaps;
@@ -84,6 +85,8 @@ pub(crate) struct Daemon {
     pub(super) host_ifindex: Option<u32>,
     /// What the node's stack sends to the switch at present.
     pub(super) host_plan: Option<HostPlan>,
+    /// Pods that a container runtime has attached.
+    pub(super) attachments: Attachments,
     version: u64,
     dirty: bool,
 }
@@ -186,6 +189,7 @@ impl Daemon {
             host: None,
             host_ifindex: None,
             host_plan: None,
+            attachments: Attachments::new(&config.state_dir, waker)?,
             version: 1,
             dirty: false,
             config,
@@ -219,6 +223,7 @@ impl Daemon {
         }
         // Now that the routes are there: what an earlier run has left for them stays.
         self.update_host();
+        self.restore_attachments();
         Ok(())
     }
 
@@ -338,6 +343,7 @@ impl Daemon {
         self.ask_again();
         self.recover_uplink();
         self.recover_host();
+        self.tend_attachments();
         if self.may_recover() {
             self.recovers_at = self.clock.now().saturating_add(RECOVER_EVERY);
         }
@@ -381,8 +387,10 @@ impl Daemon {
             mut pool,
             host,
             mut netlink,
+            attachments,
             ..
         } = self;
+        attachments.stop();
         for port in workers.stop() {
             port.close(&mut pool);
         }

@@ -47,7 +47,8 @@ impl Daemon {
             pool: &mut self.pool,
             xdp: self.config.ports.xdp,
             ring: self.config.ports.ring,
-            rx_frames: self.config.ports.rx_frames,
+            rx_frames: self.config.ports.host_rx_frames(),
+            adaptive: false,
             pinhole: None,
         };
         let opened = ports::open_afxdp(link, opening)?;

@@ -200,6 +200,7 @@ impl Daemon {
     }
 
     fn link_gone(&mut self, index: u32) {
+        self.pod_link_gone(index);
         if let Some(id) = self
             .ports
             .by_ifindex_mut(index)

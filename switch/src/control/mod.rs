@@ -4,6 +4,7 @@
 mod asking;
 mod attach;
 mod attachment;
+mod attachments;
 mod claims;
 mod conflicts;
 mod daemon;
@@ -49,6 +50,7 @@ use server::Server;
 pub use error::RunError;
 
 const SIGNALS: Token = Token(0);
+/// Of workers, and of the threads that attach pods.
 const WORKERS: Token = Token(1);
 const KERNEL: Token = Token(2);
 const ERRORS_V4: Token = Token(3);
@@ -169,7 +171,10 @@ fn serve(
                         return Ok(());
                     }
                 }
-                WORKERS => daemon.worker_events(),
+                WORKERS => {
+                    daemon.worker_events();
+                    daemon.attachment_reports();
+                }
                 KERNEL => match monitor.read(&mut notices) {
                     Ok(overflowed) => {
                         daemon.kernel_events(std::mem::take(&mut notices), overflowed);
@@ -181,12 +186,19 @@ fn serve(
                         daemon.too_big(socket);
                     }
                 }
-                token => server.ready(token, poll.registry(), |request| daemon.answer(request)),
+                token => server.ready(token, poll.registry(), |asker, request| {
+                    daemon.answer(asker, request)
+                }),
             }
         }
         if Instant::now() >= next_tick {
             next_tick = Instant::now() + TICK;
             daemon.tick();
+        }
+        while let Some((asker, reply)) = daemon.next_reply() {
+            server.reply(asker, &reply, poll.registry(), |asker, request| {
+                daemon.answer(asker, request)
+            });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use shunt_afxdp::{Device, DeviceConfig, ModeChoice, Pinhole, Pool, ProgramKind, Umem, XdpMode};
-use shunt_api::{ApiError, ErrorCode, MacAddr, PortSpec};
+use shunt_api::{ApiError, ErrorCode, MacAddr, PortKind, PortSpec};
 
 use shunt_encap::ethernet::HEADER_LEN;
 
@@ -14,8 +14,11 @@ use crate::netlink::Link;
 use crate::port::{Port, TapPort};
 use crate::tables::{DomainId, Guard, PortEntry, PortId, Role};
 
-/// Frames that a port may hold on their way out, beside those kept for reception.
-const TX_RESERVE: u32 = 128;
+/// Frames set aside for a port on their way out, beside those kept for reception. Few, because in
+/// copy mode the kernel copies a frame in the system call that transmits it (`xsk_build_skb` in
+/// `net/xdp/xsk.c`) and gives it back when the receiver's stack has taken the copy, most often
+/// before the call returns. What waits for a slow receiver is of the workers' reserve.
+pub(crate) const TX_RESERVE: u32 = 8;
 
 /// The name of the uplink's port.
 pub(crate) const UPLINK: &str = "uplink";
@@ -52,6 +55,15 @@ impl Record {
     /// Its slot while it is open.
     pub(crate) fn id(&self) -> Option<PortId> {
         self.slot.as_ref().ok().copied()
+    }
+
+    /// `up`, or why not.
+    pub(crate) fn state(&self) -> String {
+        match &self.slot {
+            Ok(_) if self.up => "up".to_owned(),
+            Ok(_) => format!("down: ip link set {} up", self.spec.device),
+            Err(why) => why.clone(),
+        }
     }
 
     pub(crate) fn entry(&self) -> PortEntry {
@@ -170,6 +182,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) xdp: config::XdpMode,
     pub(crate) ring: u32,
     pub(crate) rx_frames: u32,
+    /// Whether it may borrow more of them while it is busy.
+    pub(crate) adaptive: bool,
     /// The uplink's pinhole; `None` for other ports.
     pub(crate) pinhole: Option<Pinhole>,
 }
@@ -197,6 +211,7 @@ pub(crate) fn open_afxdp(link: Link, opening: Opening<'_>) -> Result<Opened, Api
             fill_size: opening.ring,
             completion_size: opening.ring,
             rx_frames: opening.rx_frames,
+            adaptive: opening.adaptive,
             program: match opening.pinhole {
                 Some(pinhole) => ProgramKind::Uplink(pinhole),
                 None => ProgramKind::Pod,
@@ -246,23 +261,37 @@ pub(crate) fn open_afxdp(link: Link, opening: Opening<'_>) -> Result<Opened, Api
 /// Creates a TAP port.
 pub(crate) fn open_tap(spec: &PortSpec) -> Result<Opened, ApiError> {
     let tap = TapPort::open(&spec.device, spec.netns.as_deref(), None).map_err(system)?;
+    Ok(opened_tap(tap, &spec.device))
+}
+
+/// A TAP as a port.
+pub(crate) fn opened_tap(tap: TapPort, device: &str) -> Opened {
     let link = Link {
         // Its device may be in another namespace: the number would mean nothing here.
         index: 0,
-        name: spec.device.clone(),
+        name: device.to_owned(),
         mac: tap.mac(),
         mtu: tap.mtu(),
         up: true,
         running: true,
         kind: Some("tun".into()),
     };
-    Ok(Opened {
+    Opened {
         port: Port::Tap(tap),
         link,
         xdp: "-".to_owned(),
         frames: TX_RESERVE,
         max_mtu: u16::MAX,
-    })
+    }
+}
+
+/// Frames of the pool that a pod's port is to have: of one queue, as the veths that the switch
+/// makes.
+pub(crate) fn frames_needed(kind: PortKind, rx_frames: u32) -> u32 {
+    match kind {
+        PortKind::Tap => TX_RESERVE,
+        _ => rx_frames.saturating_add(TX_RESERVE),
+    }
 }
 
 /// The MTU to serve a link with, in bytes.

@@ -9,17 +9,31 @@ use shunt_api::{
 };
 
 use super::daemon::Daemon;
+use super::error::system;
 use super::rib::Origin;
+use super::server::Asker;
 use crate::config::Mode;
 use crate::stats::{DropReason, PortCounters};
 use crate::tables::{FlowRow, FlowState, PortId, Role};
 use crate::worker::PortSnapshot;
 
 impl Daemon {
-    /// Carries out one request.
-    pub(crate) fn answer(&mut self, request: Request) -> Reply {
-        let done = |result: Result<(), ApiError>| result.map(|()| Reply::Done);
+    /// Carries out one request; `None` when the answer comes later, by
+    /// [`next_reply`](Self::next_reply).
+    pub(crate) fn answer(&mut self, asker: Asker, request: Request) -> Option<Reply> {
         let reply = match request {
+            Request::PodAttach(spec) => self.pod_attach(asker, spec),
+            Request::PodDetach { key } => self.pod_detach(asker, &key),
+            Request::PodCheck(check) => self.pod_check(asker, check),
+            Request::Readiness { key } => self.readiness(asker, key),
+            request => self.answer_now(request).map(Some),
+        };
+        reply.unwrap_or_else(|error| Some(Reply::Error(error)))
+    }
+
+    fn answer_now(&mut self, request: Request) -> Result<Reply, ApiError> {
+        let done = |result: Result<(), ApiError>| result.map(|()| Reply::Done);
+        match request {
             Request::PortAdd(spec) => self.port_add(spec).map(Reply::Attached),
             Request::PortDel { name } => done(self.port_del(&name)),
             Request::PortList => Ok(Reply::Ports(self.port_list())),
@@ -34,8 +48,12 @@ impl Daemon {
             Request::FlowList => Ok(Reply::Flows(self.flow_list())),
             Request::Stats => self.stats().map(Reply::Stats),
             Request::Status => Ok(Reply::Status(self.status())),
-        };
-        reply.unwrap_or_else(Reply::Error)
+            Request::PodList { network } => Ok(Reply::Pods(self.pod_list(network.as_deref()))),
+            Request::PodAttach(_)
+            | Request::PodDetach { .. }
+            | Request::PodCheck(_)
+            | Request::Readiness { .. } => Err(system("this is answered elsewhere")),
+        }
     }
 
     fn port_list(&self) -> Vec<PortInfo> {
@@ -68,11 +86,7 @@ impl Daemon {
                     Role::Pod => bound,
                     Role::Uplink | Role::Host => self.own_addresses().collect(),
                 },
-                state: match &record.slot {
-                    Ok(_) if record.up => "up".to_owned(),
-                    Ok(_) => format!("down: ip link set {} up", record.spec.device),
-                    Err(why) => why.clone(),
-                },
+                state: record.state(),
             }
         });
         ports.collect()

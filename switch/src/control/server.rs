@@ -16,14 +16,27 @@ const MAX_LINE: usize = 1 << 20;
 /// Answers that a client has not read before the daemon hangs up on it.
 const MAX_UNREAD: usize = 64 << 20;
 /// Connections at a time.
-const MAX_CLIENTS: usize = 64;
+const MAX_CLIENTS: usize = 512;
 /// Bytes read from one client before others have their turn.
 const READ_AT_ONCE: usize = 64 << 10;
+
+/// Who is owed an answer. It stays this connection's, also when that is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker(Token);
+
+#[cfg(test)]
+impl Asker {
+    pub(crate) fn test() -> Self {
+        Self(Token(0))
+    }
+}
 
 struct Connection {
     stream: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// Its last request is answered later; until then nothing more is read from it.
+    waiting: bool,
 }
 
 /// The listening socket and its connections.
@@ -75,23 +88,60 @@ impl Server {
         })
     }
 
-    /// Deals with readiness of `token`; every complete request is answered by `answer`.
+    /// Deals with readiness of `token`; every complete request is answered by `answer`, or later
+    /// by [`reply`](Self::reply) when that returns `None`.
     pub(crate) fn ready(
         &mut self,
         token: Token,
         registry: &Registry,
-        mut answer: impl FnMut(Request) -> Reply,
+        answer: impl FnMut(Asker, Request) -> Option<Reply>,
     ) {
         if token == self.token {
             self.accept(registry);
             return;
         }
+        self.serve(token, registry, answer);
+    }
+
+    /// Gives an answer that was put off; nothing happens when the asker is gone. Further requests
+    /// of the same connection are answered by `answer`.
+    pub(crate) fn reply(
+        &mut self,
+        Asker(token): Asker,
+        reply: &Reply,
+        registry: &Registry,
+        answer: impl FnMut(Asker, Request) -> Option<Reply>,
+    ) {
         let Some(connection) = self.clients.get_mut(&token) else {
             return;
         };
-        let open = connection.serve(&mut answer).unwrap_or(false);
+        connection.waiting = false;
+        if connection.push(reply).is_err() {
+            self.close(token, registry);
+            return;
+        }
+        self.serve(token, registry, answer);
+    }
+
+    fn serve(
+        &mut self,
+        token: Token,
+        registry: &Registry,
+        mut answer: impl FnMut(Asker, Request) -> Option<Reply>,
+    ) {
+        let Some(connection) = self.clients.get_mut(&token) else {
+            return;
+        };
+        let asked = |request| answer(Asker(token), request);
+        let open = connection.serve(asked).unwrap_or(false);
+        if open && connection.waiting && connection.output.is_empty() {
+            // Registering anew would report again what is not read.
+            return;
+        }
         let interest = if connection.output.is_empty() {
             Interest::READABLE
+        } else if connection.waiting {
+            Interest::WRITABLE
         } else {
             Interest::READABLE | Interest::WRITABLE
         };
@@ -130,6 +180,7 @@ impl Server {
                         stream,
                         input: Vec::new(),
                         output: Vec::new(),
+                        waiting: false,
                     },
                 );
             }
@@ -155,25 +206,42 @@ impl Drop for Server {
 
 impl Connection {
     /// Reads, answers, writes; false when the connection is over.
-    fn serve(&mut self, answer: &mut impl FnMut(Request) -> Reply) -> io::Result<bool> {
+    fn serve(&mut self, mut answer: impl FnMut(Request) -> Option<Reply>) -> io::Result<bool> {
+        if self.waiting {
+            self.write()?;
+            return Ok(true);
+        }
         let mut open = self.read()?;
-        while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+        while !self.waiting
+            && let Some(end) = self.input.iter().position(|byte| *byte == b'\n')
+        {
             let line: Vec<u8> = self.input.drain(..=end).collect();
             let reply = match serde_json::from_slice(&line) {
                 Ok(request) => answer(request),
-                Err(error) => Reply::Error(refuse(
+                Err(error) => Some(Reply::Error(refuse(
                     ErrorCode::Invalid,
                     format!("the request is not understood: {error}"),
-                )),
+                ))),
             };
-            serde_json::to_writer(&mut self.output, &reply)?;
-            self.output.push(b'\n');
+            match reply {
+                Some(reply) => self.push(&reply)?,
+                None => self.waiting = true,
+            }
         }
-        if self.input.len() > MAX_LINE || self.output.len() > MAX_UNREAD {
-            open = false;
+        let too_long = self.input.len() > MAX_LINE && !self.waiting;
+        if too_long || self.output.len() > MAX_UNREAD {
+            return Ok(false);
         }
         self.write()?;
+        // Whoever has said all that it will say may wait for its answer.
+        open |= self.waiting;
         Ok(open)
+    }
+
+    fn push(&mut self, reply: &Reply) -> io::Result<()> {
+        serde_json::to_writer(&mut self.output, reply)?;
+        self.output.push(b'\n');
+        Ok(())
     }
 
     /// Reads what is there, or a fair share of it; false at the end.
@@ -212,113 +280,4 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::BufRead as _;
-    use std::os::unix::net::UnixStream as Plain;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
-
-    use mio::{Events, Poll};
-
-    const TOKEN: Token = Token(7);
-
-    /// Runs `client` beside a server that answers every request with `Done`.
-    fn with_server(client: impl FnOnce(&Path) + Send) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("deep/shunt.sock");
-        let mut poll = Poll::new().expect("epoll");
-        let mut server = Server::bind(&path, poll.registry(), TOKEN).expect("bound");
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let client = scope.spawn(|| {
-                client(&path);
-                done.store(true, Ordering::Relaxed);
-            });
-            let mut events = Events::with_capacity(8);
-            while !client.is_finished() {
-                poll.poll(&mut events, Some(Duration::from_millis(10)))
-                    .expect("polled");
-                for event in &events {
-                    server.ready(event.token(), poll.registry(), |_| Reply::Done);
-                }
-            }
-            assert!(client.join().is_ok() && done.load(Ordering::Relaxed));
-        });
-        drop(server);
-        assert!(!path.exists(), "the socket file goes with the server");
-    }
-
-    fn line(stream: &Plain) -> String {
-        let mut line = String::new();
-        io::BufReader::new(stream)
-            .read_line(&mut line)
-            .expect("a line");
-        line
-    }
-
-    #[test]
-    fn answers_each_line_in_order_and_survives_nonsense() {
-        with_server(|path| {
-            let mut stream = Plain::connect(path).expect("connected");
-            stream.write_all(b"{\"do\":\"por").expect("written");
-            std::thread::sleep(Duration::from_millis(20));
-            stream.write_all(b"t-list\"}\n").expect("written");
-            assert_eq!(line(&stream), "{\"is\":\"done\"}\n");
-            stream.write_all(b"{\"do\":\"fly\"}\n").expect("written");
-            let refusal = line(&stream);
-            assert!(
-                refusal.contains("not understood") && refusal.contains("fly"),
-                "{refusal}"
-            );
-            let mut other = Client::connect(path).expect("connected");
-            assert_eq!(
-                other.call(&Request::PortList).expect("answered"),
-                Reply::Done
-            );
-        });
-    }
-
-    #[test]
-    fn hangs_up_on_a_line_without_end() {
-        with_server(|path| {
-            let mut stream = Plain::connect(path).expect("connected");
-            let chunk = [b'x'; 4096];
-            // Writing fails once the server has closed, or reading finds the end.
-            let written = (0..1024).all(|_| stream.write_all(&chunk).is_ok());
-            assert!(!written || matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
-        });
-    }
-
-    #[test]
-    fn a_dead_daemons_socket_is_replaced_and_only_its_owner_may_use_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("shunt.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
-        assert!(path.exists());
-        let poll = Poll::new().expect("epoll");
-        let server = Server::bind(&path, poll.registry(), TOKEN).expect("replaced");
-        let mode = std::fs::metadata(&path)
-            .expect("a file")
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        drop(server);
-    }
-
-    #[test]
-    fn what_is_no_socket_is_named_and_left_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let blocked = folder.path().join("file/shunt.sock");
-        std::fs::write(folder.path().join("file"), "precious").expect("written");
-        let poll = Poll::new().expect("epoll");
-        let error = Server::bind(&blocked, poll.registry(), TOKEN)
-            .err()
-            .expect("refused");
-        assert!(error.to_string().contains("file/shunt.sock"), "{error}");
-        assert_eq!(
-            std::fs::read(folder.path().join("file")).expect("read"),
-            b"precious"
-        );
-    }
-}
+mod tests;

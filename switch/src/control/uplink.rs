@@ -51,6 +51,7 @@ impl Daemon {
             xdp: self.config.ports.xdp,
             ring: uplink.ring,
             rx_frames: uplink.rx_frames,
+            adaptive: false,
             pinhole: Some(pinhole.clone()),
         };
         let opened = ports::open_afxdp(link, opening)?;

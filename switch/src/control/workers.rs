@@ -18,7 +18,7 @@ use crate::worker::{Command, Worker, WorkerParts, WorkerSnapshot};
 
 /// How long a worker may take to reach the end of a batch. It polls without blocking, so only a
 /// core it cannot get makes it late.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Events that wait for the control thread, per worker.
 const EVENTS: usize = 1024;
 
@@ -211,15 +211,26 @@ impl Workers {
         self.answer(worker, &answer)
     }
 
-    /// The counters of every worker.
-    pub(crate) fn snapshots(&self) -> Result<Vec<WorkerSnapshot>, WorkerError> {
-        let answers: Vec<_> = (0..self.len())
+    /// A worker that has ended.
+    pub(crate) fn ended(&self) -> Option<usize> {
+        let mut handles = self.handles.iter();
+        handles.position(|handle| handle.thread.is_finished())
+    }
+
+    /// Asks every worker for its counters, without waiting for the answers.
+    pub(crate) fn ask(&self) -> Vec<Receiver<WorkerSnapshot>> {
+        (0..self.len())
             .map(|worker| {
                 let (reply, answer) = bounded(1);
                 self.send(worker, Command::Snapshot(reply));
                 answer
             })
-            .collect();
+            .collect()
+    }
+
+    /// The counters of every worker.
+    pub(crate) fn snapshots(&self) -> Result<Vec<WorkerSnapshot>, WorkerError> {
+        let answers = self.ask();
         answers
             .iter()
             .enumerate()

@@ -5,6 +5,8 @@
 //! Each call may be repeated: what is there already, or gone already, is no error, and the answer
 //! tells whether anything changed.
 
+mod detailed;
+mod pod;
 mod routes;
 mod rules;
 
@@ -23,6 +25,7 @@ use shunt_api::MacAddr;
 use super::messages;
 use super::{Netlink, NetlinkError};
 
+pub use detailed::DetailedRoute;
 pub use routes::{RTPROT_SHUNT, Route, TABLE_MAIN};
 pub use rules::Rule;
 
@@ -217,6 +220,15 @@ impl Netlink {
             flags |= AddressFlags::Nodad;
         }
         request.attributes.push(AddressAttribute::Flags(flags));
+        self.new_address(address, request)
+    }
+
+    fn new_address(
+        &mut self,
+        address: IpNet,
+        request: AddressMessage,
+    ) -> Result<bool, NetlinkError> {
+        let ifindex = request.header.index;
         self.change(
             &format!("RTM_NEWADDR {address} on link {ifindex}"),
             RouteNetlinkMessage::NewAddress(request),

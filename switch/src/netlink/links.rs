@@ -13,9 +13,9 @@ use super::{Netlink, NetlinkError};
 use crate::sys::interface::is_valid_name;
 
 /// Size of `struct ifinfomsg`: family, type (ARPHRD), index, flags, change mask.
-const IFINFOMSG: usize = 16;
+pub(super) const IFINFOMSG: usize = 16;
 /// Size of `struct ifaddrmsg`: family, prefix length, flags, scope, index.
-const IFADDRMSG: usize = 8;
+pub(super) const IFADDRMSG: usize = 8;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Netlink {
 }
 
 /// The link's index and the address of an `RTM_NEWADDR`.
-fn parse_address(message: &Message<'_>) -> Option<(u32, IpNet)> {
+pub(super) fn parse_address(message: &Message<'_>) -> Option<(u32, IpNet)> {
     if message.kind != libc::RTM_NEWADDR {
         return None;
     }

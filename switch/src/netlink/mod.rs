@@ -8,6 +8,7 @@
 //! because some other attribute of it is newer than the decoder.
 
 mod configure;
+mod elsewhere;
 mod links;
 mod messages;
 mod monitor;
@@ -25,7 +26,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-pub use configure::{LinkChange, Peer, RTPROT_SHUNT, Route, Rule, TABLE_MAIN, VethEnd};
+pub use configure::{
+    DetailedRoute, LinkChange, Peer, RTPROT_SHUNT, Route, Rule, TABLE_MAIN, VethEnd,
+};
+pub use elsewhere::{LinkDetails, OtherEnd};
 pub use links::Link;
 use messages::Message;
 pub use monitor::{Event, Monitor};

@@ -99,4 +99,12 @@ impl Port {
             let _ = device.close(pool);
         }
     }
+
+    /// Detaches it without waiting for the kernel; every frame it held is in the depot of the UMEM
+    /// soon afterwards ([`shunt_afxdp::Umem::retiring`]).
+    pub fn retire(self) {
+        if let Self::Afxdp(device) = self {
+            device.retire();
+        }
+    }
 }

@@ -44,15 +44,30 @@ impl TapPort {
     /// # Errors
     /// See [`TapError`].
     pub fn open(device: &str, netns: Option<&Path>, mtu: Option<u32>) -> Result<Self, TapError> {
+        Self::open_with_mac(device, netns, mtu, None)
+    }
+
+    /// As [`open`](Self::open), with this Ethernet address.
+    ///
+    /// # Errors
+    /// See [`TapError`].
+    pub fn open_with_mac(
+        device: &str,
+        netns: Option<&Path>,
+        mtu: Option<u32>,
+        mac: Option<MacAddr>,
+    ) -> Result<Self, TapError> {
         let tap = match netns {
-            None => Tap::create(device, mtu)?,
-            Some(path) => in_netns(path, || Tap::create(device, mtu)).map_err(|source| {
-                TapError::Netns {
-                    device: device.to_owned(),
-                    netns: path.to_owned(),
-                    source,
-                }
-            })??,
+            None => Tap::create(device, mtu, mac)?,
+            Some(path) => {
+                in_netns(path, || Tap::create(device, mtu, mac)).map_err(|source| {
+                    TapError::Netns {
+                        device: device.to_owned(),
+                        netns: path.to_owned(),
+                        source,
+                    }
+                })??
+            }
         };
         let scratch = vec![0; FRAME_MAX + 1].into_boxed_slice();
         Ok(Self {

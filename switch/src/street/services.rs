@@ -2,6 +2,10 @@
 //! the node's kernel, and expects to see the reply there, to undo it. So what comes from the
 //! node's stack with a pod of ours as its source is such a connection: its tuple is recorded, and
 //! the packets of the other direction go to the node's stack instead of straight to the pod.
+//!
+//! The same holds for a remote node or its pod that has asked for a port of this node (a host port,
+//! a NodePort with the policy Local): it keeps its address, and the pod's reply would leave by the
+//! tunnel.
 
 use std::net::IpAddr;
 
@@ -31,21 +35,26 @@ impl Street {
         }
     }
 
-    /// From the node's stack: what has a pod of ours as its source.
+    /// From the node's stack: what has a pod of ours as its source, or goes to one from beyond the
+    /// underlay.
     fn record(&self, context: &Context<'_>, batch: &[Frame]) {
         for (frame, verdict) in batch.iter().zip(&self.verdicts) {
-            if !matches!(verdict, Verdict::Via(_)) {
+            let Some(to) = via(context, *verdict) else {
                 continue;
-            }
+            };
             let data = frame.data(context.pool.umem());
             let Some((key, flags)) = tuple(data, Fragment::First) else {
                 continue;
             };
-            let local = context
-                .next_hop(key.source)
-                .is_some_and(|(_, hop)| is_local(hop.action));
-            if local {
-                context.tables.flows.record(key, flags, context.now);
+            let flows = &context.tables.flows;
+            match context.next_hop(key.source).map(|(_, hop)| hop.action) {
+                Some(from) if is_local(from) => {
+                    flows.record(key, flags, context.now);
+                }
+                Some(Action::Underlay) if is_local(to) => {
+                    flows.record_far(key, flags, context.now);
+                }
+                _ => {}
             }
         }
     }
@@ -53,18 +62,16 @@ impl Street {
     /// From elsewhere: what answers a recorded connection.
     #[inline(never)]
     fn steer(&mut self, context: &Context<'_>, batch: &[Frame]) {
+        let far = context.entry.role == Role::Pod && context.tables.flows.has_far();
         for (frame, verdict) in batch.iter().zip(&mut self.verdicts) {
             let data = frame.data(context.pool.umem());
-            let to_pod = match *verdict {
-                Verdict::Via(index) => context
-                    .tables
-                    .next_hops
-                    .get(usize::from(index))
-                    .is_some_and(|hop| is_local(hop.action)),
+            let to_client = match *verdict {
+                Verdict::Via(_) => via(context, *verdict)
+                    .is_some_and(|action| is_local(action) || (far && action == Action::Underlay)),
                 Verdict::Out(_) => is_ip(data),
                 _ => false,
             };
-            if !to_pod {
+            if !to_client {
                 continue;
             }
             let Some((key, flags)) = tuple(data, Fragment::Whole) else {
@@ -80,6 +87,15 @@ impl Street {
             }
         }
     }
+}
+
+/// What the next hop of a routed frame does.
+fn via(context: &Context<'_>, verdict: Verdict) -> Option<Action> {
+    let Verdict::Via(index) = verdict else {
+        return None;
+    };
+    let hop = context.tables.next_hops.get(usize::from(index))?;
+    Some(hop.action)
 }
 
 fn is_local(action: Action) -> bool {

@@ -29,6 +29,7 @@ pub(super) enum IfreqCall {
     GetMtu,
     SetMtu,
     GetHardwareAddress,
+    SetHardwareAddress,
     TunSetIff,
 }
 
@@ -40,6 +41,7 @@ impl IfreqCall {
             Self::GetMtu => libc::SIOCGIFMTU,
             Self::SetMtu => libc::SIOCSIFMTU,
             Self::GetHardwareAddress => libc::SIOCGIFHWADDR,
+            Self::SetHardwareAddress => libc::SIOCSIFHWADDR,
             Self::TunSetIff => libc::TUNSETIFF,
         }
     }
@@ -66,6 +68,13 @@ impl Ifreq {
 
     pub(super) fn with_u16(mut self, value: u16) -> Self {
         self.value[..2].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    /// `struct sockaddr`: the ARPHRD type, then the address.
+    fn with_mac(mut self, mac: MacAddr) -> Self {
+        self.value[..2].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
+        self.value[2..8].copy_from_slice(&mac.0);
         self
     }
 
@@ -173,6 +182,17 @@ pub fn mac(name: &str) -> io::Result<Option<MacAddr>> {
     Ok((ifreq.u16() == libc::ARPHRD_ETHER && !mac.is_zero()).then_some(mac))
 }
 
+/// Sets the interface's Ethernet address.
+///
+/// # Errors
+/// As [`mtu`]; EADDRNOTAVAIL for an address that is no station's, EPERM without `CAP_NET_ADMIN`.
+pub fn set_mac(name: &str, mac: MacAddr) -> io::Result<()> {
+    on_socket(name, IfreqCall::SetHardwareAddress, |ifreq| {
+        ifreq.with_mac(mac)
+    })
+    .map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +231,13 @@ mod tests {
             assert_eq!(mtu("d0").unwrap(), 1234);
             assert_eq!(mac("d0").unwrap(), Some(MacAddr([2, 0, 0, 0, 0, 1])));
             assert_eq!(mac("lo").unwrap(), None);
+            let other = MacAddr([2, 0, 0, 0, 0, 9]);
+            set_mac("d0", other).unwrap();
+            assert_eq!(mac("d0").unwrap(), Some(other));
+            assert_eq!(
+                set_mac("d0", MacAddr([1; 6])).unwrap_err().raw_os_error(),
+                Some(libc::EADDRNOTAVAIL)
+            );
             set_up("d0").unwrap();
             assert_eq!(
                 mtu("nothere").unwrap_err().raw_os_error(),

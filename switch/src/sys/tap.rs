@@ -105,13 +105,14 @@ pub struct Tap {
 
 impl Tap {
     /// Makes the TAP `device` in the calling thread's network namespace, with this MTU in bytes
-    /// (the kernel's default of 1500 when None), and sets it up. Reads and writes never block and
+    /// (the kernel's default of 1500 when None) and this Ethernet address (a random one when None),
+    /// and sets it up. Reads and writes never block and
     /// carry one bare Ethernet frame each (`IFF_NO_PI`, no `virtio_net_hdr`): checksums are
     /// complete both ways.
     ///
     /// # Errors
     /// See [`TapError`]. An existing interface is never taken over.
-    pub fn create(device: &str, mtu: Option<u32>) -> Result<Self, TapError> {
+    pub fn create(device: &str, mtu: Option<u32>, mac: Option<MacAddr>) -> Result<Self, TapError> {
         let ifreq = Ifreq::new(device).map_err(|_| TapError::Name {
             device: device.to_owned(),
         })?;
@@ -143,6 +144,10 @@ impl Tap {
                 },
                 _ => TapError::kernel("setting the MTU", device, error),
             })?;
+        }
+        if let Some(mac) = mac {
+            interface::set_mac(device, mac)
+                .map_err(|error| TapError::kernel("setting the MAC address", device, error))?;
         }
         interface::set_up(device).map_err(|error| TapError::kernel("setting up", device, error))?;
         let mtu = interface::mtu(device)
@@ -193,7 +198,7 @@ mod tests {
     #[test]
     fn a_tap_is_up_with_its_mtu_and_vanishes_with_its_handle() {
         let netns = TestNetns::new();
-        let tap = netns.run(|| Tap::create("t0", Some(9000))).unwrap();
+        let tap = netns.run(|| Tap::create("t0", Some(9000), None)).unwrap();
         let shown = netns.ip("-d link show t0");
         assert!(
             shown.contains("mtu 9000") && shown.contains(",UP"),
@@ -210,9 +215,11 @@ mod tests {
     }
 
     #[test]
-    fn the_default_mtu_is_ethernets() {
+    fn the_default_mtu_is_ethernets_and_an_address_can_be_given() {
         let netns = TestNetns::new();
-        assert_eq!(netns.run(|| Tap::create("t0", None)).unwrap().mtu(), 1500);
+        let mac = MacAddr([2, 0, 0, 0, 0, 7]);
+        let tap = netns.run(|| Tap::create("t0", None, Some(mac))).unwrap();
+        assert_eq!((tap.mtu(), tap.mac()), (1500, Some(mac)));
     }
 
     #[test]
@@ -222,20 +229,22 @@ mod tests {
         netns.ip("tuntap add dev p0 mode tap");
         netns.run(|| {
             for taken in ["d0", "p0"] {
-                let error = Tap::create(taken, None).unwrap_err();
+                let error = Tap::create(taken, None, None).unwrap_err();
                 assert!(
                     matches!(&error, TapError::Exists { device } if device == taken),
                     "{error}"
                 );
             }
             for name in ["", "tap%d", "much_too_long_a_name", "a/b"] {
-                let error = Tap::create(name, None).unwrap_err();
+                let error = Tap::create(name, None, None).unwrap_err();
                 assert!(matches!(error, TapError::Name { .. }), "{error}");
             }
             for mtu in [0, 67, 65_522, u32::MAX] {
-                let error = Tap::create("t0", Some(mtu)).unwrap_err();
+                let error = Tap::create("t0", Some(mtu), None).unwrap_err();
                 assert!(matches!(error, TapError::Mtu { .. }), "{error}");
             }
+            let error = Tap::create("t0", None, Some(MacAddr([0xff; 6]))).unwrap_err();
+            assert!(matches!(error, TapError::Kernel { .. }), "{error}");
             assert!(interface::mtu("t0").is_err());
         });
     }

@@ -85,3 +85,19 @@ impl TestNetns {
         (a, b)
     }
 }
+
+/// Makes the kernel cut what is sent on `socket` into datagrams of `size` bytes each
+/// (`UDP_SEGMENT`, udp(7)).
+pub(crate) fn cut_into(socket: &std::net::UdpSocket, size: libc::c_int) {
+    // SAFETY: the kernel reads the one number that `size` is; the socket is borrowed, so open.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            std::ptr::from_ref(&size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    assert_eq!(done, 0, "UDP_SEGMENT");
+}

@@ -305,6 +305,31 @@ fn replies_of_remote_endpoints_go_by_the_node_too() {
     }
 }
 
+#[test]
+fn replies_to_remote_clients_of_the_nodes_ports_go_by_the_node_too() {
+    for family in FAMILIES {
+        let (one, far) = (pod_ip(family, 1, 1), pod_ip(family, 2, 1));
+        let mut node = joined(Mode::L3);
+        let leaves = |node: &mut Node, packet: &[u8]| {
+            node.send(1, &routed(1, packet));
+            assert!(node.uplink.receive().is_some());
+        };
+        let reply = tcp(one, far, back(PORTS), SYN | ACK);
+        leaves(&mut node, &reply);
+        // A remote pod has asked for a port of this node: the kernel has made pod 1 of it.
+        from_host(&mut node, &tcp(far, one, PORTS, SYN), "pod 1");
+        from_pod(&mut node, 1, &reply, "host");
+        leaves(&mut node, &tcp(one, far, (8080, 40001), ACK));
+        // It is not asked for in vain once it is over.
+        from_host(&mut node, &tcp(far, one, PORTS, RST), "pod 1");
+        assert!(node.switch.flows().has_far());
+        node.switch.flows().age(u32::MAX - 1);
+        assert!(node.switch.flows().is_empty() && !node.switch.flows().has_far());
+        leaves(&mut node, &reply);
+        node.finish();
+    }
+}
+
 /// An IP packet in two fragments.
 fn halves(packet: &[u8]) -> [Vec<u8>; 2] {
     let header = if packet[0] >> 4 == 4 { 20 } else { 40 };

@@ -51,6 +51,23 @@ fn every_command_becomes_its_request() {
             },
         ),
         ("port list", Request::PortList),
+        ("pod list", Request::PodList { network: None }),
+        (
+            "pod list --network pods",
+            Request::PodList {
+                network: Some("pods".to_owned()),
+            },
+        ),
+        (
+            "pod del pods 0123abc eth0",
+            Request::PodDetach {
+                key: AttachmentKey {
+                    network: "pods".to_owned(),
+                    container_id: "0123abc".to_owned(),
+                    ifname: "eth0".to_owned(),
+                },
+            },
+        ),
         (
             "route add 10.244.2.0/24 --via 192.168.50.2 --encap vxlan",
             node(Encap::Vxlan, None),

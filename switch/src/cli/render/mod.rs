@@ -8,7 +8,9 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use comfy_table::{Table, presets};
-use shunt_api::{Attachment, FdbEntry, FlowEntry, NeighbourEntry, PortInfo, PortKind, PortRole};
+use shunt_api::{
+    Attachment, FdbEntry, FlowEntry, NeighbourEntry, PodInfo, PortInfo, PortKind, PortRole,
+};
 use shunt_api::{RouteInfo, RouteLookup, RouteTarget, StatusReport};
 
 pub(super) use stats::stats;
@@ -49,6 +51,37 @@ pub(super) fn ports(ports: &[PortInfo]) -> String {
             or_dash(port.mac),
             list(&port.addresses),
             port.state.clone(),
+        ]);
+    }
+    finish(table)
+}
+
+/// A container's id is shown by its first twelve characters, as runtimes do.
+pub(super) fn pods(pods: &[PodInfo]) -> String {
+    const SHOWN: usize = 12;
+    if pods.is_empty() {
+        return "no pods: a container runtime attaches them by the CNI plugin shunt-cni".to_owned();
+    }
+    let mut table = table([
+        "NETWORK",
+        "CONTAINER",
+        "INTERFACE",
+        "POD",
+        "PORT",
+        "ADDRESSES",
+        "MAC",
+        "STATE",
+    ]);
+    for pod in pods {
+        table.add_row([
+            pod.key.network.clone(),
+            pod.key.container_id.chars().take(SHOWN).collect(),
+            pod.key.ifname.clone(),
+            or_dash(pod.pod.as_ref()),
+            pod.port.clone(),
+            list(&pod.addresses),
+            pod.mac.to_string(),
+            pod.state.clone(),
         ]);
     }
     finish(table)

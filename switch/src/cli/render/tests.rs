@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use shunt_api::{CoveredRoutes, Encap, MacAddr, PortStats, RouteMtu, StatsReport};
+use shunt_api::{AttachmentKey, CoveredRoutes, Encap, MacAddr, PortStats, RouteMtu, StatsReport};
 
 use super::*;
 
@@ -25,6 +25,58 @@ fn counts(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
         .iter()
         .map(|(name, count)| ((*name).to_owned(), *count))
         .collect()
+}
+
+#[test]
+fn lists_pods() {
+    assert!(pods(&[]).contains("shunt-cni"));
+    let pod = PodInfo {
+        key: AttachmentKey {
+            network: "pods".to_owned(),
+            container_id: "0123456789abcdef".to_owned(),
+            ifname: "eth0".to_owned(),
+        },
+        netns: "/run/netns/a".into(),
+        kind: PortKind::Afxdp,
+        port: "sh0123456789abc".to_owned(),
+        host_mac: Some(MAC),
+        mac: MAC,
+        mtu: 1500,
+        addresses: vec!["10.244.1.2/32".parse().unwrap()],
+        gateways: vec![],
+        routes: vec![],
+        pod: Some("default/web-0".to_owned()),
+        state: "up".to_owned(),
+    };
+    let nameless = PodInfo {
+        addresses: vec![],
+        pod: None,
+        state: "gone: being released".to_owned(),
+        ..pod.clone()
+    };
+    let text = pods(&[pod, nameless]);
+    let mac = MAC.to_string();
+    let port = "sh0123456789abc";
+    let shown = |pod, addresses, state| {
+        [
+            "pods",
+            "0123456789ab",
+            "eth0",
+            pod,
+            port,
+            addresses,
+            mac.as_str(),
+            state,
+        ]
+        .to_vec()
+    };
+    assert_eq!(
+        cells(&text)[1..],
+        [
+            shown("default/web-0", "10.244.1.2/32", "up"),
+            shown("-", "-", "gone: being released"),
+        ]
+    );
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn defaults_of_the_shortest_configuration() {
     let config = parse(NODE).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.mode, Mode::L3);
     assert_eq!(config.socket, Path::new(shunt_api::DEFAULT_SOCKET));
+    assert_eq!(config.state_dir, Path::new(shunt_api::DEFAULT_STATE_DIR));
     assert_eq!(config.path, Path::new("/etc/shunt.toml"));
     assert_eq!(config.node.address.to_string(), "192.168.50.1");
     assert_eq!(config.gateway.address.to_string(), "169.254.1.1");
@@ -71,12 +72,12 @@ fn defaults_of_the_shortest_configuration() {
     assert_eq!(
         config.memory,
         MemoryConfig {
-            frames: 65_536,
-            frame_size: 2048
+            frames: 16_384,
+            frame_size: 4096
         }
     );
     let ports = PortsConfig {
-        rx_frames: 512,
+        rx_frames: 64,
         ring: 1024,
         max: 1024,
         xdp: XdpMode::Auto,

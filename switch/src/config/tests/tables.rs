@@ -284,4 +284,9 @@ fn refuses_bad_numbers_and_words() {
         &["3", "\"l3\" or \"l2\""],
     );
     refuse(&format!("socket = 3\n{NODE}"), "socket", &["in quotes"]);
+    refuse(
+        &format!("state_dir = 'var/lib/shunt'\n{NODE}"),
+        "state_dir",
+        &["absolute", "/var/lib/shunt"],
+    );
 }

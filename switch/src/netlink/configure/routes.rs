@@ -22,7 +22,7 @@ pub const RTPROT_SHUNT: u8 = 83;
 pub const TABLE_MAIN: u32 = 254;
 
 /// Size of `struct rtmsg`: family, prefix lengths, TOS, table, protocol, scope, type, flags.
-const RTMSG: usize = 12;
+pub(super) const RTMSG: usize = 12;
 /// `RTAX_MTU`, include/uapi/linux/rtnetlink.h.
 const RTAX_MTU: u16 = 2;
 /// `RTNH_F_ONLINK`, include/uapi/linux/rtnetlink.h.
@@ -55,7 +55,7 @@ pub struct Route {
 impl Route {
     /// Reads an `RTM_NEWROUTE`; None for other messages, types of routes, and for routes with
     /// several next hops.
-    fn parse(message: &Message<'_>) -> Option<Self> {
+    pub(super) fn parse(message: &Message<'_>) -> Option<Self> {
         if message.kind != libc::RTM_NEWROUTE
             || messages::u8_at(message.payload, 7)? != libc::RTN_UNICAST
         {
@@ -109,7 +109,7 @@ impl Route {
         message
     }
 
-    fn new_message(&self) -> RouteMessage {
+    pub(super) fn new_message(&self) -> RouteMessage {
         let mut message = self.message();
         message.header.kind = RouteType::Unicast;
         message.header.scope = match self.via {
@@ -152,11 +152,15 @@ impl std::fmt::Display for Route {
 
 /// What the kernel's refusals of a route mean (`fib_create_info`, net/ipv4/fib_semantics.c;
 /// `ip6_route_info_create`, net/ipv6/route.c).
-const REMEDIES: &[(i32, &str)] = &[
+pub(super) const REMEDIES: &[(i32, &str)] = &[
     (libc::ENODEV, "there is no such link (any more)"),
     (libc::ENETDOWN, "the link is down: set it up"),
     (
         libc::ENETUNREACH,
+        "the router is not on the link: set the link up, or make the route `onlink`",
+    ),
+    (
+        libc::EHOSTUNREACH,
         "the router is not on the link: set the link up, or make the route `onlink`",
     ),
     (

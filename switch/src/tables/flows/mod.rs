@@ -22,7 +22,7 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam::utils::CachePadded;
 
@@ -74,6 +74,8 @@ pub struct FlowTable {
     /// Slots that are taken or about to be. Written rarely: it shares its line with nothing.
     len: CachePadded<AtomicUsize>,
     refused: CachePadded<AtomicU64>,
+    /// Clients beyond the underlay may be among them. Written rarely.
+    far: AtomicBool,
 }
 
 /// Where a key may be.
@@ -119,6 +121,7 @@ impl FlowTable {
             limits,
             len: CachePadded::default(),
             refused: CachePadded::default(),
+            far: AtomicBool::new(false),
         }
     }
 
@@ -177,6 +180,22 @@ impl FlowTable {
         recorded
     }
 
+    /// As [`record`](Self::record), of a client that is reached by the underlay.
+    pub fn record_far(&self, key: FlowKey, tcp_flags: Option<u8>, now: u32) -> Recorded {
+        // Read first: a store by every packet would have the line move between cores.
+        if !self.has_far() {
+            self.far.store(true, Ordering::Relaxed);
+        }
+        self.record(key, tcp_flags, now)
+    }
+
+    /// Whether clients that are reached by the underlay may be among the flows: replies to these
+    /// leave the node, and others need not be asked for. It holds until the table is empty.
+    #[inline]
+    pub fn has_far(&self) -> bool {
+        self.far.load(Ordering::Relaxed)
+    }
+
     /// Whether a packet with the tuple `key`, as it is (from endpoint to client), is a reply of a
     /// recorded flow. If so, the flow's time begins anew at second `now`, and what `tcp_flags`
     /// say is noted. Ask for every fragment with ports 0, the first one too: then all go one way.
@@ -229,6 +248,10 @@ impl FlowTable {
             for (slot, word) in portless.into_values() {
                 removed += usize::from(self.remove(slot, word));
             }
+        }
+        if removed > 0 && self.is_empty() {
+            // One that is recorded just now sets it again by its next packet.
+            self.far.store(false, Ordering::Relaxed);
         }
         removed
     }

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Runs the line in the variable LINE.
+eval "$LINE"
