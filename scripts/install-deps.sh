@@ -30,6 +30,10 @@ xz xz-utils
 /usr/bin/python3 python3
 linux.uml user-mode-linux
 busybox busybox-static
+/usr/lib/cni/host-local containernetworking-plugins
+containerd containerd
+runc runc
+podman podman
 "
 
 missing=()

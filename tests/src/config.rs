@@ -1,7 +1,7 @@
 //! Configuration files for the daemon.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::family::Family;
 use crate::node::{Node, pod_network6};
@@ -23,6 +23,9 @@ pub struct Config {
     pub dual: bool,
     /// The host port `shunt0`, with these lines in its table.
     pub host: Option<String>,
+    /// Where the daemon keeps its attachments; a folder `state` beside the control socket when
+    /// absent, so that no two daemons share one.
+    pub state_dir: Option<PathBuf>,
     /// Lines appended as they are, for example `[l2]\nageing = 10`.
     pub extra: String,
 }
@@ -36,8 +39,15 @@ impl Config {
             uplink: true,
             dual: false,
             host: None,
+            state_dir: None,
             extra: String::new(),
         }
+    }
+
+    /// Where the daemon with this control socket keeps its attachments.
+    pub fn state_dir(&self, socket: &Path) -> PathBuf {
+        let beside = || socket.with_file_name("state");
+        self.state_dir.clone().unwrap_or_else(beside)
     }
 
     /// The file's text for this node and control socket: Flannel's VXLAN numbers, so that the
@@ -52,6 +62,7 @@ impl Config {
         let mut text = format!(
             "mode = \"{mode}\"\n\
              socket = \"{socket}\"\n\
+             state_dir = \"{state_dir}\"\n\
              [node]\n\
              address = \"{address}\"\n\
              {address6}\
@@ -66,6 +77,7 @@ impl Config {
              port = {port}\n",
             mode = self.mode.name(),
             socket = socket.display(),
+            state_dir = self.state_dir(socket).display(),
             address = node.address,
             cidr = node.pod_cidr,
             gateway = node.gateway(self.mode),

@@ -29,7 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Daemon {
     process: Process,
     folder: TempDir,
+    netns: String,
+    lifetime: Lifetime,
     socket: PathBuf,
+    state_dir: PathBuf,
     /// Frames that the uplink keeps with the kernel: those missing from the pool before any pod.
     uplink_frames: u64,
 }
@@ -40,21 +43,39 @@ pub struct Daemon {
 /// # Errors
 /// When there is none; the message says how to build it.
 pub fn shunt_binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("SHUNT_BIN") {
+    binary("SHUNT_BIN", "shunt", "shunt-switch")
+}
+
+/// The program `name` of `package`: what the environment `variable` names, or the one that cargo
+/// built beside this program, or the release build.
+///
+/// # Errors
+/// When there is none; the message says how to build it.
+pub fn binary(variable: &str, name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         let path = PathBuf::from(path);
-        ensure!(path.is_file(), "SHUNT_BIN={}: no such file", path.display());
+        ensure!(
+            path.is_file(),
+            "{variable}={}: no such file",
+            path.display()
+        );
         return Ok(path);
     }
     let program = std::env::current_exe()?;
     let mut candidates = Vec::new();
     for folder in program.ancestors().skip(1).take(3) {
-        candidates.push(folder.join("shunt"));
-        candidates.push(folder.join("release/shunt"));
+        candidates.push(folder.join(name));
+        candidates.push(folder.join("release").join(name));
     }
     candidates
         .into_iter()
         .find(|path| path.is_file())
-        .context("no `shunt` beside this program: build it by `cargo build --release -p shunt-switch` or set SHUNT_BIN")
+        .with_context(|| {
+            format!(
+                "no `{name}` beside this program: build it by `cargo build --release -p {package}` \
+                 or set {variable}"
+            )
+        })
 }
 
 /// Runs `shunt` with these arguments in a namespace to its end, whatever its exit status.
@@ -67,6 +88,17 @@ pub fn shunt(netns: &Netns, arguments: &[&str]) -> Result<(ExitStatus, String)> 
     let mut process = netns.start(&[&[binary], arguments].concat())?;
     let status = process.wait(PATIENCE)?;
     Ok((status, process.output()))
+}
+
+fn launch(netns: &str, file: &Path, lifetime: Lifetime) -> Result<Process> {
+    let binary = shunt_binary()?;
+    let argv = [
+        binary.to_str().context("path of the shunt binary")?,
+        "run",
+        "--config",
+        file.to_str().context("temporary folder")?,
+    ];
+    Process::start(netns, &argv, lifetime)
 }
 
 impl Daemon {
@@ -88,17 +120,13 @@ impl Daemon {
         let socket = folder.path().join("shunt.sock");
         let file = folder.path().join("shunt.toml");
         std::fs::write(&file, config.text(node, &socket))?;
-        let binary = shunt_binary()?;
-        let argv = [
-            binary.to_str().context("path of the shunt binary")?,
-            "run",
-            "--config",
-            file.to_str().context("temporary folder")?,
-        ];
-        let process = Process::start(node.netns.name(), &argv, lifetime)?;
+        let process = launch(node.netns.name(), &file, lifetime)?;
         let mut daemon = Self {
             process,
             folder,
+            netns: node.netns.name().to_owned(),
+            lifetime,
+            state_dir: config.state_dir(&socket),
             socket,
             uplink_frames: 0,
         };
@@ -365,6 +393,30 @@ impl Daemon {
         Ok(())
     }
 
+    /// Ends it by `signal` and keeps its files for [`Daemon::start_again`]. By SIGKILL it has no
+    /// chance to tidy up.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn halt(&mut self, signal: Signal) -> Result<()> {
+        self.process.stop(signal, PATIENCE)?;
+        Ok(())
+    }
+
+    /// Starts it again with the configuration, the socket and the state that it had.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = launch(&self.netns, &self.config_file(), self.lifetime)?;
+        self.wait_ready()
+    }
+
+    /// Sends it a signal: SIGSTOP makes it hang, until SIGCONT.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Demands that it still runs.
     ///
     /// # Errors
@@ -392,6 +444,11 @@ impl Daemon {
     /// Its control socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Where it keeps its attachments.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Its configuration file.

@@ -31,8 +31,10 @@
 pub mod balance;
 pub mod capture;
 pub mod cluster;
+pub mod cni;
 pub mod command;
 pub mod config;
+pub mod cri;
 pub mod daemon;
 pub mod family;
 pub mod flannel;
@@ -45,6 +47,7 @@ pub mod node;
 pub mod outside;
 pub mod packets;
 pub mod pod;
+pub mod podman;
 pub mod probe;
 pub mod process;
 pub mod raw;

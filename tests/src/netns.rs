@@ -128,18 +128,7 @@ impl Netns {
     /// # Panics
     /// When `f` does.
     pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = self.path();
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| -> Result<T> {
-                let file = File::open(&path).with_context(|| path.clone())?;
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .with_context(|| format!("setns to {path}"))?;
-                Ok(f())
-            });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        within(&self.path(), f)
     }
 }
 
@@ -151,6 +140,27 @@ impl Drop for Netns {
             eprintln!("namespace {} is left behind: {error:#}", self.name);
         }
     }
+}
+
+/// Calls `f` on a thread inside the namespace at `path`, as [`Netns::within`].
+///
+/// # Errors
+/// When the namespace cannot be entered.
+///
+/// # Panics
+/// When `f` does.
+pub fn within<T: Send>(path: &str, f: impl FnOnce() -> T + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| -> Result<T> {
+            let file = File::open(path).with_context(|| path.to_owned())?;
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .with_context(|| format!("setns to {path}"))?;
+            Ok(f())
+        });
+        inside
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Ends every process in the namespace and deletes it. No such namespace is success.
