@@ -5,8 +5,9 @@ set -euo pipefail
 
 case "${1:-}" in
 fib) packages="gcc libc6-dev pkg-config dpdk-dev libdpdk-dev" ;;
+cni) packages="containernetworking-plugins containerd runc busybox-static" ;;
 *)
-    echo "usage: $0 fib" >&2
+    echo "usage: $0 fib|cni" >&2
     exit 2
     ;;
 esac

@@ -148,6 +148,26 @@ impl Row {
             ..Self::compare(names, (ours, theirs), better, target)
         }
     }
+
+    /// A row against a number asked for instead of a peer.
+    pub fn asked(
+        [suite, case, unit]: [&str; 3],
+        ours: &Series,
+        number: f64,
+        better: Better,
+    ) -> Self {
+        let peer = format!("asked for: {number} {unit}");
+        let number = Series(vec![number]);
+        Self {
+            rounds: ours.rounds(),
+            ..Self::compare(
+                [suite, case, &peer, unit],
+                (ours, &number),
+                better,
+                Some(1.0),
+            )
+        }
+    }
 }
 
 fn reaches(ratio: f64, better: Better, target: Option<f64>) -> bool {
@@ -214,6 +234,20 @@ mod tests {
         };
         assert_eq!(row(None).ratio, 0.96);
         assert!(row(Some(0.95)).met && !row(Some(0.97)).met);
+    }
+
+    #[test]
+    fn a_number_asked_for_is_the_target() {
+        let row = Row::asked(
+            ["fib", "updates", "M/s"],
+            &series(&[3.0, 5.0]),
+            4.0,
+            Better::Higher,
+        );
+        assert!(row.met && row.ratio == 1.0 && row.rounds == 2);
+        assert_eq!(row.peer, "asked for: 4 M/s");
+        let row = Row::asked(["fib", "p99", "us"], &series(&[3.0]), 1.0, Better::Lower);
+        assert!(!row.met);
     }
 
     #[test]

@@ -9,6 +9,9 @@ pub mod html;
 mod output;
 pub mod table;
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::figures::Row;
@@ -84,7 +87,7 @@ impl Suite {
 }
 
 /// All suites.
-pub const SUITES: &[Suite] = &[crate::fib::SUITE];
+pub const SUITES: &[Suite] = &[crate::fib::SUITE, crate::cni::SUITE];
 
 /// The suite of this name.
 ///
@@ -101,6 +104,23 @@ pub fn suite(name: &str) -> Result<&'static Suite> {
                 names.join(", ")
             )
         })
+}
+
+/// Installs the packages of a suite's peers that are missing.
+///
+/// # Errors
+/// One is missing and cannot be installed; the script has printed the command that does.
+pub(crate) fn install_peers(suite: &str) -> Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/install-peers.sh");
+    let status = Command::new(&script)
+        .arg(suite)
+        .status()
+        .with_context(|| script.display().to_string())?;
+    ensure!(
+        status.success(),
+        "the peers of this suite are not there: see above"
+    );
+    Ok(())
 }
 
 /// How a row fared.

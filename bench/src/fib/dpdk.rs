@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::compare::install_peers;
 use crate::interrupt::Interrupt;
 
 const SOURCES: &[&str] = &["fib_dpdk.c", "fib_dpdk_tables4.c", "fib_dpdk_tables6.c"];
@@ -297,15 +298,7 @@ fn unexpected(answer: &str) -> String {
 
 /// Installs what is missing, and builds the program.
 fn build() -> Result<PathBuf> {
-    let script = Path::new(CRATE).join("../scripts/install-peers.sh");
-    let status = Command::new(&script)
-        .arg("fib")
-        .status()
-        .with_context(|| script.display().to_string())?;
-    ensure!(
-        status.success(),
-        "the peers of this suite are not there: see above"
-    );
+    install_peers("fib")?;
     // target/release/compare: beside `release`.
     let exe = std::env::current_exe()?;
     let target = exe

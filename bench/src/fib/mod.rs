@@ -170,30 +170,5 @@ fn once(value: f64) -> Series {
 
 /// A row against a number asked for instead of a peer.
 fn asked([case, unit]: [&str; 2], ours: &Series, number: f64, better: Better) -> Row {
-    let peer = format!("asked for: {number} {unit}");
-    Row {
-        rounds: ours.rounds(),
-        ..Row::compare(
-            [SUITE.name, case, &peer, unit],
-            (ours, &once(number)),
-            better,
-            Some(1.0),
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_asked_for_is_the_target() {
-        let mut ours = once(3.0);
-        ours.push(5.0);
-        let row = asked(["updates", "M/s"], &ours, 4.0, Better::Higher);
-        assert!(row.met && row.ratio == 1.0 && row.rounds == 2);
-        assert_eq!(row.peer, "asked for: 4 M/s");
-        let row = asked(["p99", "us"], &ours, 1.0, Better::Lower);
-        assert!(!row.met);
-    }
+    Row::asked([SUITE.name, case, unit], ours, number, better)
 }
