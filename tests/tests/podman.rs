@@ -9,6 +9,7 @@ use shunt_tests::cni::{CniNode, Options};
 use shunt_tests::netns::Netns;
 use shunt_tests::outside::Outside;
 use shunt_tests::podman::Podman;
+use shunt_tests::probe::curl;
 use shunt_tests::testbed::Testbed;
 
 const MAC: &str = "02:00:00:00:00:17";
@@ -137,17 +138,7 @@ fn a_published_port_leads_to_a_container() -> Result<()> {
             "http://{}/cgi-bin/who",
             SocketAddr::new(node.node.address.into(), 8080)
         );
-        outside.netns.run(&[
-            "curl",
-            "--noproxy",
-            "*",
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--max-time",
-            "5",
-            &url,
-        ])
+        curl(&outside.netns, 5, &[], &url)
     };
     let seen = ask()?;
     assert!(

@@ -96,6 +96,30 @@ pub struct PodSpec {
     pub release: Option<Release>,
 }
 
+impl PodSpec {
+    /// A guarded veth without limits, whose addresses and MAC are still to be said. It gets default
+    /// routes.
+    pub fn new(key: AttachmentKey, netns: impl Into<PathBuf>) -> Self {
+        Self {
+            key,
+            netns: netns.into(),
+            kind: PortKind::Afxdp,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            default_route: true,
+            mac: None,
+            mtu: None,
+            allowed_addresses: Vec::new(),
+            allowed_macs: Vec::new(),
+            unguarded: false,
+            ingress: None,
+            egress: None,
+            pod: None,
+            release: None,
+        }
+    }
+}
+
 /// A route in a pod (CNI 1.1.0, section 5, "routes").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -85,10 +85,13 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// The rates that there are, in bit/s.
+    /// The rates that there are, in bit/s: below, a full frame takes more than a second; above, no
+    /// link is.
     pub const RATES: RangeInclusive<u64> = 8_000..=1_000_000_000_000;
-    /// The bursts that there are, in bits.
-    pub const BURSTS: RangeInclusive<u64> = 72_144..=1_000_000_000_000;
+    /// The bursts that there are, in bits: a bucket that is smaller than a frame would let none pass.
+    /// 9018 bytes are the largest, a jumbo frame of 9000 bytes with its Ethernet header and a VLAN
+    /// tag.
+    pub const BURSTS: RangeInclusive<u64> = 9018 * 8..=1_000_000_000_000;
 
     /// The limit to a rate in bit/s. Without a burst (in bits) it takes what comes in an eighth of
     /// a second, and 128 KiB at least.

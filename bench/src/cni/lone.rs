@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use shunt_api::{AttachmentKey, Client, PodSpec, PortKind};
+use shunt_api::{AttachmentKey, Client, PodSpec};
 use shunt_tests::cni::{CniNode, Container, Invocation};
 
 use super::call::{call, in_a_row, percentile};
@@ -156,21 +156,8 @@ fn attach_by_daemon(node: &CniNode, containers: &[Container]) -> Result<Vec<f64>
     let mut times = Vec::new();
     for ((key, container), address) in keys.iter().zip(containers).zip(hosts.skip(1)) {
         let spec = PodSpec {
-            key: key.clone(),
-            netns: container.netns.clone().into(),
-            kind: PortKind::Afxdp,
             addresses: vec![IpNet::new(address, 24)?],
-            routes: Vec::new(),
-            default_route: true,
-            mac: None,
-            mtu: None,
-            allowed_addresses: Vec::new(),
-            allowed_macs: Vec::new(),
-            unguarded: false,
-            ingress: None,
-            egress: None,
-            pod: None,
-            release: None,
+            ..PodSpec::new(key.clone(), &container.netns)
         };
         let begin = std::time::Instant::now();
         client.pod_attach(spec)?;

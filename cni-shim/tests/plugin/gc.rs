@@ -1,28 +1,15 @@
 //! GC: what is not valid goes, with its address.
 
 use serde_json::{Value, json};
-use shunt_api::{ErrorCode, PodInfo, PodSpec, PortKind};
+use shunt_api::{ErrorCode, PodInfo, PodSpec};
 
 use super::harness::{Node, Say, key, pod};
 
 fn standing(container: &str) -> PodInfo {
-    pod(&PodSpec {
-        key: key(container),
-        netns: format!("/run/netns/{container}").into(),
-        kind: PortKind::Afxdp,
-        addresses: Vec::new(),
-        routes: Vec::new(),
-        default_route: true,
-        mac: None,
-        mtu: None,
-        allowed_addresses: Vec::new(),
-        allowed_macs: Vec::new(),
-        unguarded: false,
-        ingress: None,
-        egress: None,
-        pod: None,
-        release: None,
-    })
+    pod(&PodSpec::new(
+        key(container),
+        format!("/run/netns/{container}"),
+    ))
 }
 
 /// A node with three pods, of which `valid` are.

@@ -3,7 +3,6 @@
 mod route;
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -15,11 +14,6 @@ use super::{Config, Mode};
 /// The names under which the control thread attaches the uplink and the host port.
 const UPLINK_PORT: &str = "uplink";
 const HOST_PORT: &str = "host";
-/// Bits per second: below, a full frame takes more than a second; above, no link is.
-const RATES: RangeInclusive<u64> = 8_000..=1_000_000_000_000;
-/// Bits: a bucket that is smaller than a frame would let none pass. 9018 bytes are the largest, a
-/// jumbo frame of 9000 bytes with its Ethernet header and a VLAN tag.
-const BURSTS: RangeInclusive<u64> = 9018 * 8..=1_000_000_000_000;
 
 /// Something wrong with one field of a port or route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -236,8 +230,8 @@ fn names_subnet(address: IpAddr, cidr: &IpNet) -> bool {
 }
 
 fn unfit_rate(limit: &RateLimit) -> Option<String> {
-    let (low, high) = (RATES.start(), RATES.end());
-    (!RATES.contains(&limit.rate)).then(|| {
+    let (low, high) = RateLimit::RATES.into_inner();
+    (!RateLimit::RATES.contains(&limit.rate)).then(|| {
         format!(
             "{} bit/s will not do: write a rate from {low} (8kbit) to {high} (1000Gbit), or remove \
              it for no limit",
@@ -247,8 +241,8 @@ fn unfit_rate(limit: &RateLimit) -> Option<String> {
 }
 
 fn unfit_burst(limit: &RateLimit) -> Option<String> {
-    let (low, high) = (BURSTS.start(), BURSTS.end());
-    (!BURSTS.contains(&limit.burst)).then(|| {
+    let (low, high) = RateLimit::BURSTS.into_inner();
+    (!RateLimit::BURSTS.contains(&limit.burst)).then(|| {
         format!(
             "{} bits will not do: write a burst from {low} (one frame of 9018 bytes) to {high} \
              (1000Gbit), or remove it for the default",

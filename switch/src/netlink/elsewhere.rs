@@ -10,7 +10,6 @@ use shunt_api::MacAddr;
 use super::links::{IFADDRMSG, IFINFOMSG, Link, parse_address};
 use super::messages::{self, Message};
 use super::{Netlink, NetlinkError};
-use crate::sys::interface::is_valid_name;
 
 /// `IFLA_LINK`, `IFLA_QDISC`, `IFLA_OPERSTATE`, `IFLA_IFALIAS`, `IFLA_LINK_NETNSID` and
 /// `IFLA_TARGET_NETNSID`, include/uapi/linux/if_link.h.
@@ -82,22 +81,7 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`].
     pub fn link_details(&mut self, name: &str) -> Result<Option<LinkDetails>, NetlinkError> {
-        if !is_valid_name(name) {
-            return Ok(None);
-        }
-        let mut request = LinkMessage::default();
-        request
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
-        let request = RouteNetlinkMessage::GetLink(request);
-        let mut found = None;
-        match self.request(&format!("RTM_GETLINK `{name}`"), request, 0, |message| {
-            found = found.take().or_else(|| LinkDetails::parse(message));
-        }) {
-            Ok(()) => Ok(found),
-            Err(error) if error.refusal() == Some(libc::ENODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.link_by_name(name, LinkDetails::parse)
     }
 
     /// All veths of the network namespace.

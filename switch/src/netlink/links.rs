@@ -70,6 +70,15 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`].
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        self.link_by_name(name, Link::parse)
+    }
+
+    /// What `parse` makes of the link of that name; None when there is none.
+    pub(super) fn link_by_name<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&Message<'_>) -> Option<T>,
+    ) -> Result<Option<T>, NetlinkError> {
         if !is_valid_name(name) {
             return Ok(None);
         }
@@ -80,7 +89,7 @@ impl Netlink {
         let mut link = None;
         let request = RouteNetlinkMessage::GetLink(request);
         match self.request(&format!("RTM_GETLINK `{name}`"), request, 0, |message| {
-            link = link.take().or_else(|| Link::parse(message));
+            link = link.take().or_else(|| parse(message));
         }) {
             Ok(()) => Ok(link),
             Err(error) if error.refusal() == Some(libc::ENODEV) => Ok(None),

@@ -31,6 +31,25 @@ pub fn must_http(from: &Pod, to: &Pod) -> Result<()> {
     must_see(from, seen, &to.name)
 }
 
+/// What curl(1) in a namespace prints of `url`, in `seconds` at most; `options` are further ones.
+///
+/// # Errors
+/// When there is no answer in time, or one that is no success.
+pub fn curl(from: &Netns, seconds: u32, options: &[&str], url: &str) -> Result<String> {
+    let seconds = seconds.to_string();
+    let always = [
+        "curl",
+        "--noproxy",
+        "*",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--max-time",
+        &seconds,
+    ];
+    from.run(&[&always, options, &[url]].concat())
+}
+
 /// Fetches 1 MiB by curl(1) from Python's `http.server` and compares it; returns the client's
 /// address that the server logged.
 ///
@@ -49,19 +68,12 @@ pub fn http(from: &Netns, to: (&Netns, impl Into<IpAddr>)) -> Result<IpAddr> {
     server.wait_output(Duration::from_secs(10), |text| text.contains("serving"))?;
     let copy = folder.path().join("copy");
     let url = format!("http://{}/blob", SocketAddr::new(address, 8000));
-    from.run(&[
-        "curl",
-        "--noproxy",
-        "*",
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--max-time",
-        "20",
-        "--output",
-        copy.to_str().context("temporary folder")?,
+    curl(
+        from,
+        20,
+        &["--output", copy.to_str().context("temporary folder")?],
         &url,
-    ])
+    )
     .with_context(what)?;
     ensure!(std::fs::read(&copy)? == body, "{}: bytes differ", what());
     // A line of its log: `ADDRESS - - [DATE] "GET /blob HTTP/1.1" 200 -`.

@@ -16,7 +16,7 @@ use crate::netns::Netns;
 use crate::pod::Pod;
 
 pub use exchange::{Exchange, Seen, Transport};
-pub use http::{http, must_http};
+pub use http::{curl, http, must_http};
 pub use tcp::{Tcp, must_tcp, tcp, tcp_by};
 pub use udp::{must_udp, udp, udp_by};
 

@@ -13,6 +13,7 @@ use shunt_tests::daemon::{binary, shunt};
 use shunt_tests::family::Family;
 use shunt_tests::netns::Netns;
 use shunt_tests::node::pod_cidr6;
+use shunt_tests::probe::curl;
 use shunt_tests::wire::Wire;
 
 /// A node whose pods containerd makes.
@@ -186,17 +187,7 @@ impl CriNode {
 /// What curl(1) in a namespace gets from a server, without white space around it.
 pub(crate) fn get(from: &Netns, server: SocketAddr) -> Result<String> {
     let url = format!("http://{server}/");
-    let text = from.run(&[
-        "curl",
-        "--noproxy",
-        "*",
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--max-time",
-        "5",
-        &url,
-    ])?;
+    let text = curl(from, 5, &[], &url)?;
     Ok(text.trim().to_owned())
 }
 

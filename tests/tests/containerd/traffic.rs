@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use shunt_tests::cri::{CriPod, sandbox_config};
+use shunt_tests::probe::curl;
 use shunt_tests::testbed::Testbed;
 
 use crate::node::{CriNode, must_talk, pair};
@@ -90,19 +91,7 @@ fn a_pod_is_held_to_its_bandwidth() -> Result<()> {
         cri.must_exec(&pod.container, &["/bin/sh", "-c", fill])?;
         let url = format!("http://{}/big", pod.server()?);
         let begin = Instant::now();
-        node.cni.node.netns.run(&[
-            "curl",
-            "--noproxy",
-            "*",
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--max-time",
-            "20",
-            "--output",
-            "/dev/null",
-            &url,
-        ])?;
+        curl(&node.cni.node.netns, 20, &["--output", "/dev/null"], &url)?;
         took.push(begin.elapsed());
     }
     // 32 Mbit at 8 Mbit/s, less a burst of 1 Mbit.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shunt_api::{ApiError, PodSpec, PortKind};
+use shunt_api::{ApiError, PodSpec};
 
 use super::attach::gone;
 use super::reconcile::{Step, decide};
@@ -126,21 +126,10 @@ impl Daemon {
             found.key
         );
         let spec = PodSpec {
-            key: found.key,
-            netns: Default::default(),
-            kind: PortKind::Afxdp,
             addresses: found.addresses.clone(),
-            routes: Vec::new(),
             default_route: false,
             mac: Some(mac),
-            mtu: None,
-            allowed_addresses: Vec::new(),
-            allowed_macs: Vec::new(),
-            unguarded: false,
-            ingress: None,
-            egress: None,
-            pod: None,
-            release: None,
+            ..PodSpec::new(found.key, "")
         };
         let mut stored = Stored::new(spec, mac, found.link.mtu);
         stored.addresses = found.addresses;

@@ -3,26 +3,15 @@
 use super::*;
 
 pub(in crate::control::attachments) fn stored(container: &str) -> Stored {
+    let key = AttachmentKey {
+        network: "pods".into(),
+        container_id: container.into(),
+        ifname: "eth0".into(),
+    };
     let spec = PodSpec {
-        key: AttachmentKey {
-            network: "pods".into(),
-            container_id: container.into(),
-            ifname: "eth0".into(),
-        },
-        netns: "/run/netns/pod".into(),
-        kind: PortKind::Afxdp,
         addresses: vec!["10.244.1.7/24".parse().expect("an address")],
-        routes: Vec::new(),
-        default_route: true,
-        mac: None,
-        mtu: None,
-        allowed_addresses: Vec::new(),
-        allowed_macs: Vec::new(),
-        unguarded: false,
-        ingress: None,
-        egress: None,
         pod: Some("default/web-0".into()),
-        release: None,
+        ..PodSpec::new(key, "/run/netns/pod")
     };
     let mut stored = Stored::new(spec, MacAddr([2, 0, 0, 0, 0, 7]), 1500);
     stored.netns_id = Some(NetnsId {
